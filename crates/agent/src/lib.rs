@@ -1,0 +1,18 @@
+//! The data path: what an agent does between its clients, the metadata and the bucket.
+//!
+//! An [`Agent`] keeps nothing that matters. Produces gather in a buffer, are sealed into chunks, made
+//! durable and sequenced ([`produce`]); fetches are planned on this node's view of the metadata and
+//! read from recent chunks, the cache or the bucket ([`fetch`]); inline bytes are gathered into
+//! objects in the background ([`settle`]); groups live in the memory of their coordinator
+//! ([`groups`]); topics and configuration are checked here before a command is made ([`topics`]).
+
+mod agent;
+pub mod budget;
+pub mod fetch;
+pub mod groups;
+pub mod produce;
+pub mod producer_ids;
+pub mod settle;
+pub mod topics;
+
+pub use agent::{Agent, AgentConfig, AgentError};

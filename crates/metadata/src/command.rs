@@ -1,0 +1,403 @@
+//! What can be asked of the state machine, and what it answers. The same values are the client
+//! call, the RPC body, the Raft log entry and the input of `apply`: there are no mirrors.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use alluvium_types::{
+    AgentEpoch, AgentId, ChunkNumber, ErrorCode, Millis, ObjectId, Offset, PartitionIndex,
+    ProducerId, TopicId, TopicPartition,
+};
+
+/// A change that somebody asks for. New kinds are added at the end: the number of a variant is part
+/// of the log format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// An agent starts, or starts again. Answered by [`Outcome::AgentRegistered`].
+    RegisterAgent(RegisterAgent),
+    /// Answered by [`Outcome::Done`].
+    CreateTopic(CreateTopic),
+    /// Deletes a topic with its records and committed offsets.
+    DeleteTopic {
+        /// Which.
+        topic: TopicId,
+    },
+    /// Raises the number of partitions to `count`.
+    CreatePartitions {
+        /// Of which topic.
+        topic: TopicId,
+        /// How many there shall be; at least one more than there are.
+        count: PartitionIndex,
+    },
+    /// Alters the configuration of a topic or of the whole cluster.
+    AlterConfigs {
+        /// Whose.
+        target: ConfigTarget,
+        /// Forget everything that was set before (Kafka's AlterConfigs) or keep it
+        /// (IncrementalAlterConfigs).
+        replace: bool,
+        /// What, in order.
+        changes: Vec<ConfigChange>,
+    },
+    /// Gives the batches of a durable chunk their offsets. Answered by [`Outcome::Sequenced`].
+    Sequence(Sequence),
+    /// Moves sequenced bytes to their final object. Answered by [`Outcome::Settled`].
+    Settle(Settle),
+    /// Reserves a block of producer ids. Answered by [`Outcome::ProducerIds`].
+    AllocateProducerIds {
+        /// How many.
+        count: u32,
+    },
+    /// Raises a partition's log start offset (Kafka's DeleteRecords). Answered by
+    /// [`Outcome::LogStart`].
+    AdvanceLogStart(AdvanceLogStart),
+    /// Commits offsets of a group.
+    CommitOffsets(CommitOffsets),
+    /// Forgets committed offsets of a group.
+    DeleteOffsets {
+        /// Which group.
+        group: String,
+        /// Which partitions.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Replaces the durable part of a group.
+    PutGroup(PutGroup),
+    /// Deletes a group with its offsets.
+    DeleteGroup {
+        /// Which.
+        group: String,
+    },
+}
+
+/// See [`Command::RegisterAgent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterAgent {
+    /// The identity that the agent keeps in its data directory; the same identity gets the same
+    /// agent id back, under a new epoch.
+    pub identity: u128,
+    /// Host name that clients are told.
+    pub host: String,
+    /// Port that clients are told.
+    pub port: u16,
+    /// Availability zone, Kafka's `broker.rack`.
+    pub zone: Option<String>,
+    /// When.
+    pub at: Millis,
+    /// Used as the cluster's id by the first registration of all.
+    pub cluster_id: TopicId,
+}
+
+/// See [`Command::CreateTopic`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateTopic {
+    /// Its name, already checked against Kafka's rules.
+    pub name: String,
+    /// Its id, drawn by the proposer.
+    pub id: TopicId,
+    /// Number of partitions, at least 1.
+    pub partitions: PartitionIndex,
+    /// Replication factor to show to tools; the object store does the replicating.
+    pub replication_factor: i16,
+    /// Configuration that differs from the defaults.
+    pub configs: Vec<(String, String)>,
+    /// When.
+    pub at: Millis,
+}
+
+/// Whose configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigTarget {
+    /// A topic's.
+    Topic(TopicId),
+    /// The cluster's (Kafka's dynamic broker default).
+    Cluster,
+}
+
+/// One step of [`Command::AlterConfigs`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// The setting's name.
+    pub name: String,
+    /// What to do with it.
+    pub op: ConfigOp,
+}
+
+/// What to do with a setting (KIP-339).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigOp {
+    /// Set it.
+    Set(String),
+    /// Back to the default.
+    Delete,
+    /// Add elements to a comma-separated list. The first field is the list when it is not set.
+    Append {
+        /// The value when none is set.
+        default: String,
+        /// What to add.
+        value: String,
+    },
+    /// Take elements from a comma-separated list.
+    Subtract {
+        /// The value when none is set.
+        default: String,
+        /// What to take.
+        value: String,
+    },
+}
+
+/// The agent on whose behalf a command is made. A stale epoch is fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentOrigin {
+    /// Which agent.
+    pub agent: AgentId,
+    /// Under which registration.
+    pub epoch: AgentEpoch,
+}
+
+/// See [`Command::Sequence`]. Idempotent by (agent, epoch, chunk number): asked again, the same
+/// answer comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Whose chunk.
+    pub origin: AgentOrigin,
+    /// Its number; one more than that agent's last.
+    pub chunk: ChunkNumber,
+    /// Where its bytes are durable.
+    pub location: Location,
+    /// The chunk's runs, sorted by partition, each partition once.
+    pub runs: Vec<ChunkRun>,
+    /// When it was sealed.
+    pub sealed_at: Millis,
+    /// When this command was made.
+    pub at: Millis,
+}
+
+/// Where the bytes of a chunk are durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    /// In an object of the bucket.
+    Object {
+        /// Which.
+        object: ObjectId,
+        /// Its whole length in bytes.
+        bytes: u64,
+    },
+    /// In this very command: the batches of all runs, one after another. Positions in
+    /// [`ChunkRun`] count from the start of these bytes.
+    Inline(Bytes),
+}
+
+/// The batches of one partition within a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRun {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// First byte within the location.
+    pub position: u64,
+    /// The batches, in order, lying one after another.
+    pub batches: Vec<BatchStamp>,
+}
+
+/// What the state machine must know of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchStamp {
+    /// Length in bytes, header included.
+    pub bytes: u32,
+    /// Offsets it takes: last offset delta + 1.
+    pub records: u32,
+    /// Its greatest record timestamp.
+    pub max_timestamp: Millis,
+    /// Its idempotent producer.
+    pub producer: Option<ProducerStamp>,
+}
+
+/// Idempotence fields of a batch (KIP-98).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerStamp {
+    /// Producer id.
+    pub id: ProducerId,
+    /// Producer epoch.
+    pub epoch: i16,
+    /// Sequence of the first record; wraps at `i32::MAX`.
+    pub base_sequence: i32,
+}
+
+/// See [`Command::Settle`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settle {
+    /// Who did it.
+    pub origin: AgentOrigin,
+    /// The object that holds the bytes now.
+    pub object: ObjectId,
+    /// Its whole length in bytes.
+    pub bytes: u64,
+    /// What it holds.
+    pub runs: Vec<SettleRun>,
+}
+
+/// One partition's stretch of a settled object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleRun {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// First offset.
+    pub base_offset: Offset,
+    /// One past the last offset.
+    pub end_offset: Offset,
+    /// First byte within the object.
+    pub position: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// See [`Command::AdvanceLogStart`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvanceLogStart {
+    /// Of which partition.
+    pub partition: TopicPartition,
+    /// The first offset to keep; -1 stands for the high watermark.
+    pub offset: Offset,
+}
+
+/// See [`Command::CommitOffsets`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitOffsets {
+    /// The coordinator.
+    pub origin: AgentOrigin,
+    /// Which group; made if there is none.
+    pub group: String,
+    /// What.
+    pub offsets: Vec<OffsetCommit>,
+    /// When.
+    pub at: Millis,
+}
+
+/// A committed position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetCommit {
+    /// In which partition.
+    pub partition: TopicPartition,
+    /// The next offset to read.
+    pub offset: Offset,
+    /// Leader epoch of the last record read, -1 when unknown.
+    pub leader_epoch: i32,
+    /// What the client wants kept beside it.
+    pub metadata: String,
+}
+
+/// See [`Command::PutGroup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutGroup {
+    /// The coordinator.
+    pub origin: AgentOrigin,
+    /// Which group.
+    pub group: String,
+    /// What to keep.
+    pub record: GroupRecord,
+}
+
+/// What outlives a coordinator of a classic group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// "consumer", "connect", or what the members said.
+    pub protocol_type: String,
+    /// The assignor chosen, once there is one.
+    pub protocol: Option<String>,
+    /// Counts the rebalances; never goes back.
+    pub generation: i32,
+    /// The member that assigns.
+    pub leader: Option<String>,
+    /// The members of this generation.
+    pub members: Vec<GroupMember>,
+    /// When this was written.
+    pub at: Millis,
+}
+
+/// A member of a classic group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMember {
+    /// Given by the coordinator.
+    pub member_id: String,
+    /// Static membership (KIP-345).
+    pub instance_id: Option<String>,
+    /// From the request header.
+    pub client_id: String,
+    /// Address of the connection.
+    pub client_host: String,
+    /// In milliseconds.
+    pub session_timeout: i32,
+    /// In milliseconds.
+    pub rebalance_timeout: i32,
+    /// Assignors the member knows with its subscription for each, most wanted first.
+    pub protocols: Vec<(String, Bytes)>,
+    /// What the leader assigned to it.
+    pub assignment: Bytes,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done and there is nothing to tell.
+    Done,
+    /// It was refused and changed nothing.
+    Refused(Refusal),
+    /// See [`Command::RegisterAgent`].
+    AgentRegistered(AgentOrigin),
+    /// See [`Command::Sequence`]: one entry per run, in the order of the runs.
+    Sequenced(Vec<PartitionSequenced>),
+    /// See [`Command::Settle`]: which runs moved, in the order of the runs.
+    Settled(Vec<bool>),
+    /// See [`Command::AllocateProducerIds`]: the first id of the block.
+    ProducerIds(ProducerId),
+    /// See [`Command::AdvanceLogStart`]: the log start offset as it is now.
+    LogStart(Offset),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// What a Kafka client is told.
+    pub code: ErrorCode,
+    /// What happened, to which thing.
+    pub message: String,
+}
+
+/// What became of one run of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionSequenced {
+    /// One entry per batch, in order.
+    pub batches: Vec<BatchOutcome>,
+    /// The partition's log start offset.
+    pub log_start: Offset,
+}
+
+/// What became of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchOutcome {
+    /// It has its offsets.
+    Appended {
+        /// Offset of its first record.
+        base_offset: Offset,
+    },
+    /// It was appended before, as this; its bytes in this chunk are nobody's.
+    Duplicate {
+        /// Offset of its first record then.
+        base_offset: Offset,
+    },
+    /// It was refused; its bytes in this chunk are nobody's.
+    Refused(ErrorCode),
+}
+
+/// Something readers wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The high watermark or the log start of a partition moved.
+    Partition(TopicPartition),
+    /// Topics came, went, grew or were configured.
+    Topics,
+    /// The registered agents changed.
+    Agents,
+    /// A group's record or offsets changed.
+    Groups,
+}

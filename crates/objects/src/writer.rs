@@ -1,0 +1,129 @@
+//! Turns batches into the parts of an object without copying them.
+
+use bytes::Bytes;
+
+use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
+
+use crate::footer::{Footer, IndexEntry, RunEntry, crc32c_append};
+use crate::layout::{HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, VERSION};
+
+/// Collects runs, which must come sorted by (partition, base offset).
+#[derive(Debug)]
+pub struct ObjectWriter {
+    header: Header,
+    parts: Vec<Bytes>,
+    position: u64,
+    runs: Vec<RunEntry>,
+    indexed_to: u64,
+}
+
+/// An object ready to be written.
+#[derive(Clone, Debug)]
+pub struct BuiltObject {
+    /// Its name.
+    pub object: ObjectId,
+    /// Its bytes, one after another.
+    pub parts: Vec<Bytes>,
+    /// Its length.
+    pub bytes: u64,
+    /// What lies where, in the order in which the runs were added.
+    pub runs: Vec<WrittenRun>,
+}
+
+/// Where a run of a built object lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenRun {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// First byte.
+    pub position: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+impl ObjectWriter {
+    /// An empty object.
+    #[must_use]
+    pub fn new(object: ObjectId, level: Level, created_at: Millis) -> Self {
+        let header = Header { version: VERSION, level, object, created_at };
+        Self {
+            header,
+            parts: vec![header.encode()],
+            position: HEADER_BYTES,
+            runs: Vec::new(),
+            indexed_to: 0,
+        }
+    }
+
+    /// Begins the run of a partition. `base_offset` is what its first record has, `None` in a chunk.
+    pub fn begin_run(&mut self, partition: TopicPartition, base_offset: Option<Offset>) {
+        self.runs.push(RunEntry {
+            partition,
+            base_offset,
+            position: self.position,
+            length: 0,
+            records: 0,
+            batches: 0,
+            max_timestamp: Millis::MIN,
+            crc: 0,
+            index: Vec::new(),
+        });
+        self.indexed_to = 0;
+    }
+
+    /// Adds a whole batch, in any number of parts, to the run begun last.
+    ///
+    /// # Panics
+    /// Never; a batch before the first run is ignored, which is a fault of the caller.
+    pub fn batch(&mut self, parts: &[Bytes], records: u32, max_timestamp: Millis) {
+        debug_assert!(!self.runs.is_empty(), "a batch belongs to a run");
+        let Some(run) = self.runs.last_mut() else { return };
+        if run.length >= self.indexed_to {
+            run.index.push(IndexEntry {
+                records_before: run.records,
+                position: run.length,
+                max_timestamp_before: run.max_timestamp,
+            });
+            self.indexed_to = run.length + INDEX_STRIDE_BYTES;
+        }
+        for part in parts {
+            run.crc = crc32c_append(run.crc, part);
+            run.length += part.len() as u64;
+            self.position += part.len() as u64;
+            self.parts.push(part.clone());
+        }
+        run.records += u64::from(records);
+        run.batches += 1;
+        run.max_timestamp = run.max_timestamp.max(max_timestamp);
+    }
+
+    /// Bytes so far, without the footer.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Closes the object with its footer.
+    #[must_use]
+    pub fn finish(mut self) -> BuiltObject {
+        let runs = self
+            .runs
+            .iter()
+            .map(|run| WrittenRun {
+                partition: run.partition,
+                position: run.position,
+                length: run.length,
+            })
+            .collect();
+        let tail = Footer::encode(&self.runs);
+        let bytes = self.position + tail.len() as u64;
+        self.parts.push(tail);
+        BuiltObject { object: self.header.object, parts: self.parts, bytes, runs }
+    }
+}

@@ -1,0 +1,22 @@
+//! One file per API. A handler takes the decoded request and returns the answer; it never fails:
+//! what goes wrong is an error code in the answer and one log line.
+//!
+//! Every cold-path handler has the form
+//! `pub(crate) async fn handle(context: &RequestContext, request: XRequest) -> XResponse`.
+
+use std::sync::Arc;
+
+use alluvium_agent::Agent;
+
+/// What a handler knows besides the request.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    /// The agent that serves.
+    pub(crate) agent: Arc<Agent>,
+    /// What the client calls itself; empty when it does not say.
+    pub(crate) client_id: String,
+    /// The client's address without the port, as Kafka's tools show it: `/127.0.0.1`.
+    pub(crate) client_host: String,
+    /// Version of the API that the request is in.
+    pub(crate) version: i16,
+}

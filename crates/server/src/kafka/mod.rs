@@ -1,0 +1,3 @@
+//! The Kafka listener.
+
+mod handlers;
