@@ -1,0 +1,84 @@
+"""An idempotent acks=all load that survives the death of the server.
+
+usage: load.py ADDRESS TOPIC PRODUCER PARTITIONS
+
+Sends numbered records until SIGTERM, then flushes. Prints, a line each:
+  ack PARTITION OFFSET VALUE     the server acknowledged it
+  refused VALUE                  the server refused it (oversized ones, mixed in on purpose)
+  failed VALUE ERROR             the client gave up
+"""
+
+import signal
+import sys
+import time
+
+from confluent_kafka import KafkaError, Producer
+
+address, topic, name, partitions = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+producer = Producer(
+    {
+        "bootstrap.servers": address,
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "message.max.bytes": 4_000_000,
+        "message.timeout.ms": 120_000,
+        "reconnect.backoff.max.ms": 300,
+        "retry.backoff.ms": 50,
+        "socket.timeout.ms": 10_000,
+    }
+)
+running = True
+
+
+def stop(_signal, _frame):
+    global running
+    running = False
+
+
+signal.signal(signal.SIGTERM, stop)
+
+
+def report(value):
+    def delivered(error, message):
+        if error is None:
+            print(f"ack {message.partition()} {message.offset()} {value}", flush=True)
+        elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            print(f"refused {value}", flush=True)
+        else:
+            print(f"failed {value} {error}", flush=True)
+
+    return delivered
+
+
+# Oversized records go through a producer of their own, with no idempotence: an idempotent producer
+# would rightly stop at the gap that a refusal leaves in its sequence.
+unruly = Producer(
+    {
+        "bootstrap.servers": address,
+        "message.max.bytes": 4_000_000,
+        "message.timeout.ms": 120_000,
+        "reconnect.backoff.max.ms": 300,
+    }
+)
+number = 0
+while running:
+    value = f"{name}-{number:08}"
+    producer.produce(
+        topic, value=value, partition=number % partitions, on_delivery=report(value)
+    )
+    if number % 500 == 250:
+        refused = f"{name}-refused-{number:08}-" + "x" * 2_000_000
+        unruly.produce(
+            topic,
+            value=refused,
+            partition=number % partitions,
+            on_delivery=report(refused[: len(name) + 17]),
+        )
+    number += 1
+    producer.poll(0)
+    unruly.poll(0)
+    if number % 10 == 0:
+        time.sleep(0.01)
+producer.flush(120)
+unruly.flush(120)
