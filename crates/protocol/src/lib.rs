@@ -20,3 +20,4 @@ pub mod produce;
 pub mod records;
 pub mod request;
 pub mod response;
+mod wire;

@@ -4,7 +4,24 @@
 //! [`message!`](crate::message).
 
 pub use kafka_wire::*;
-pub use kafka_wire_core::{ApiVersion, StrBytes, Uuid};
+pub use kafka_wire_core::{
+    ApiKey, ApiVersion, DecodeError, DecodeLimits, Decoder, EncodeError, Encoder, KafkaDecode,
+    KafkaEncode, StrBytes, TaggedFields, Uuid, VersionRange,
+};
+
+use alluvium_types::TopicId;
+
+/// A topic id as messages carry it.
+#[must_use]
+pub const fn uuid(id: TopicId) -> Uuid {
+    Uuid::from_bytes(id.0)
+}
+
+/// The topic id that a message carries.
+#[must_use]
+pub const fn topic_id(uuid: Uuid) -> TopicId {
+    TopicId(uuid.to_bytes())
+}
 
 /// Builds a message from its defaults and the fields given:
 /// `message!(ListGroupsResponse { throttle_time_ms: 0, groups: vec![] })`.
