@@ -137,7 +137,10 @@ impl ForgetfulDisk {
                 };
             }
         }
-        let mut next = State { next_inode: old.next_inode, ..State::default() };
+        let mut next = State {
+            next_inode: old.next_inode,
+            ..State::default()
+        };
         for (path, node) in &names {
             if !next.has_dir(parent(path)) {
                 continue;
@@ -145,15 +148,22 @@ impl ForgetfulDisk {
             next.live.insert(path.clone(), *node);
             let Node::File(number) = node else { continue };
             if let Some(inode) = old.inodes.get(number) {
-                next.inodes.entry(*number).or_insert_with(|| inode.after_crash(chance.as_mut()));
+                next.inodes
+                    .entry(*number)
+                    .or_insert_with(|| inode.after_crash(chance.as_mut()));
             }
         }
         next.durable = next.live.clone();
-        Self { state: Arc::new(Mutex::new(next)) }
+        Self {
+            state: Arc::new(Mutex::new(next)),
+        }
     }
 
     fn handle(&self, inode: u64) -> Arc<dyn DiskFile> {
-        Arc::new(ForgetfulFile { disk: self.clone(), inode })
+        Arc::new(ForgetfulFile {
+            disk: self.clone(),
+            inode,
+        })
     }
 }
 
@@ -214,7 +224,12 @@ impl Inode {
                 }
             }
         }
-        Self { live: contents.clone(), durable: contents, dirty: Vec::new(), modified: self.modified }
+        Self {
+            live: contents.clone(),
+            durable: contents,
+            dirty: Vec::new(),
+            modified: self.modified,
+        }
     }
 
     fn sync(&mut self) {
@@ -230,7 +245,9 @@ impl Inode {
 
 /// Paths without `.` parts and trailing slashes, so that equal names compare equal.
 fn clean(path: &Path) -> PathBuf {
-    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+    path.components()
+        .filter(|part| !matches!(part, Component::CurDir))
+        .collect()
 }
 
 fn parent(path: &Path) -> &Path {
@@ -284,7 +301,10 @@ impl Disk for ForgetfulDisk {
         if !state.has_dir(&path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let children = state.live.range(path.clone()..).skip_while(|(name, _)| **name == path);
+        let children = state
+            .live
+            .range(path.clone()..)
+            .skip_while(|(name, _)| **name == path);
         let inside = children.take_while(|(name, _)| name.starts_with(&path));
         let direct = inside.filter(|(name, _)| parent(name) == path);
         let entry = |(name, node): (&PathBuf, &Node)| DiskEntry {
@@ -360,7 +380,10 @@ struct ForgetfulFile {
 impl ForgetfulFile {
     fn with<T>(&self, act: impl FnOnce(&mut Inode) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.disk.running()?;
-        act(state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?)
+        act(state
+            .inodes
+            .get_mut(&self.inode)
+            .ok_or(io::ErrorKind::NotFound)?)
     }
 }
 
@@ -373,7 +396,10 @@ impl DiskFile for ForgetfulFile {
         }
         let start = index(offset)?;
         let end = start + parts.iter().map(Bytes::len).sum::<usize>();
-        let inode = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let inode = state
+            .inodes
+            .get_mut(&self.inode)
+            .ok_or(io::ErrorKind::NotFound)?;
         if inode.live.len() < end {
             let old = inode.live.len();
             inode.live.resize(end, 0);
@@ -393,7 +419,9 @@ impl DiskFile for ForgetfulFile {
         let start = index(offset)?;
         self.with(|inode| {
             let end = start.saturating_add(length).min(inode.live.len());
-            Ok(Bytes::copy_from_slice(inode.live.get(start..end).unwrap_or_default()))
+            Ok(Bytes::copy_from_slice(
+                inode.live.get(start..end).unwrap_or_default(),
+            ))
         })
     }
 
@@ -421,7 +449,10 @@ impl DiskFile for ForgetfulFile {
         let mut state = self.disk.running()?;
         state.sync_asked()?;
         let ignore = state.faults.ignore_file_syncs;
-        let inode = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let inode = state
+            .inodes
+            .get_mut(&self.inode)
+            .ok_or(io::ErrorKind::NotFound)?;
         if !ignore {
             inode.sync();
         }

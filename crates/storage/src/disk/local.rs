@@ -36,7 +36,11 @@ impl Disk for LocalDisk {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
         Ok(Arc::new(LocalFile::new(file, 0)))
     }
 
@@ -51,7 +55,10 @@ impl Disk for LocalDisk {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let is_dir = entry.file_type()?.is_dir();
-            entries.push(DiskEntry { path: entry.path(), is_dir });
+            entries.push(DiskEntry {
+                path: entry.path(),
+                is_dir,
+            });
         }
         Ok(entries)
     }
@@ -92,14 +99,22 @@ struct LocalFile {
 
 impl LocalFile {
     fn new(file: File, length: u64) -> Self {
-        Self { file, cursor: Mutex::new(()), synced_length: AtomicU64::new(length) }
+        Self {
+            file,
+            cursor: Mutex::new(()),
+            synced_length: AtomicU64::new(length),
+        }
     }
 
     fn write_vectored_at(&self, parts: &[Bytes], offset: u64) -> io::Result<()> {
         let _cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset))?;
-        let slices: Vec<&[u8]> = parts.iter().map(Bytes::as_ref).filter(|p| !p.is_empty()).collect();
+        let slices: Vec<&[u8]> = parts
+            .iter()
+            .map(Bytes::as_ref)
+            .filter(|p| !p.is_empty())
+            .collect();
         let mut slices = slices.as_slice();
         let mut skip = 0;
         while let Some((first, rest)) = slices.split_first() {

@@ -103,7 +103,10 @@ pub fn create_dir_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
             other => other,
         };
     }
-    missing.iter().rev().try_for_each(|made| sync_parent(disk, made))
+    missing
+        .iter()
+        .rev()
+        .try_for_each(|made| sync_parent(disk, made))
 }
 
 fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {

@@ -21,10 +21,19 @@ fn forgetful_disk_keeps_only_what_was_synced() {
     let after = disk.crash();
     let file = after.open(Path::new("/data/log/both")).unwrap();
     assert_eq!(file.read_at(0, 10).unwrap(), "kept");
-    assert!(after.open(Path::new("/data/log/name")).unwrap().is_empty().unwrap());
+    assert!(
+        after
+            .open(Path::new("/data/log/name"))
+            .unwrap()
+            .is_empty()
+            .unwrap()
+    );
     let gone = after.open(Path::new("/data/log/contents")).unwrap_err();
     assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-    assert!(both.read_at(0, 1).is_err(), "a handle from before the crash must fail");
+    assert!(
+        both.read_at(0, 1).is_err(),
+        "a handle from before the crash must fail"
+    );
     assert!(disk.list(Path::new("/data")).is_err());
 }
 
@@ -62,11 +71,21 @@ fn both_disks_behave_alike() {
         create_dir_durable(disk.as_ref(), &root).unwrap();
         let path = root.join("file");
         let file = disk.create_new(&path).unwrap();
-        assert_eq!(disk.create_new(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        let parts = [Bytes::from(vec![1; 3000]), Bytes::new(), Bytes::from(vec![2; 200_000])];
+        assert_eq!(
+            disk.create_new(&path).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        let parts = [
+            Bytes::from(vec![1; 3000]),
+            Bytes::new(),
+            Bytes::from(vec![2; 200_000]),
+        ];
         file.write_at(&parts, 10).unwrap();
         assert_eq!(file.len().unwrap(), 203_010);
-        assert_eq!(file.read_at(0, 11).unwrap(), [&[0u8; 10][..], &[1]].concat());
+        assert_eq!(
+            file.read_at(0, 11).unwrap(),
+            [&[0u8; 10][..], &[1]].concat()
+        );
         assert_eq!(file.read_at(3009, 3).unwrap(), vec![1, 2, 2]);
         assert_eq!(file.read_at(203_000, 100).unwrap().len(), 10);
         assert!(file.read_at(400_000, 100).unwrap().is_empty());
@@ -80,11 +99,20 @@ fn both_disks_behave_alike() {
         let taken = disk.hard_link(&path, &link).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
         disk.remove_file(&path).unwrap();
-        assert_eq!(disk.open(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            disk.open(&path).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         assert_eq!(disk.open(&link).unwrap().len().unwrap(), 20);
         disk.sync_dir(&root).unwrap();
         let names = disk.list(&root).unwrap();
-        assert_eq!(names, vec![DiskEntry { path: link, is_dir: false }]);
+        assert_eq!(
+            names,
+            vec![DiskEntry {
+                path: link,
+                is_dir: false
+            }]
+        );
         assert!(disk.is_dir(&root).unwrap() && !disk.is_dir(&path).unwrap());
         let missing = disk.list(&root.join("no")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);

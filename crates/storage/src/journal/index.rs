@@ -25,10 +25,15 @@ impl Bounds {
     /// Takes an entry in, or says why it does not fit.
     pub(super) fn append(&mut self, index: u64) -> Result<(), String> {
         if self.first < self.next && index != self.next {
-            return Err(format!("entry {index} does not follow entry {}", self.next - 1));
+            return Err(format!(
+                "entry {index} does not follow entry {}",
+                self.next - 1
+            ));
         }
         if let Some(purged) = self.purged.filter(|purged| index <= *purged) {
-            return Err(format!("entry {index} was purged (all up to {purged} were)"));
+            return Err(format!(
+                "entry {index} was purged (all up to {purged} were)"
+            ));
         }
         let next = index.checked_add(1).ok_or("the index is out of bounds")?;
         if self.first == self.next {
@@ -39,8 +44,10 @@ impl Bounds {
     }
 
     pub(super) fn truncate_after(&mut self, index: u64) {
-        let next = index.saturating_add(1).max(self.first);
-        self.next = self.next.min(next);
+        let after_purged = self.purged.map_or(0, |purged| purged.saturating_add(1));
+        self.next = self.next.min(index.saturating_add(1).max(after_purged));
+        // Recovery may not know the first entries, because they were purged later on.
+        self.first = self.first.min(self.next);
     }
 
     pub(super) fn purge_to(&mut self, index: u64) {
@@ -61,7 +68,10 @@ pub(super) struct Location {
 
 impl Location {
     pub(super) fn new(segment: u32, position: u64) -> Self {
-        Self { segment, unit: u32::try_from(position / ALIGN).unwrap_or(u32::MAX) }
+        Self {
+            segment,
+            unit: u32::try_from(position / ALIGN).unwrap_or(u32::MAX),
+        }
     }
 
     pub(super) fn position(self) -> u64 {
@@ -97,7 +107,8 @@ impl Index {
     pub(super) fn purge_to(&mut self, index: u64) {
         let before = self.bounds.range().start;
         self.bounds.purge_to(index);
-        let gone = usize::try_from(self.bounds.range().start - before).unwrap_or(usize::MAX);
+        let gone =
+            usize::try_from(self.bounds.range().start.saturating_sub(before)).unwrap_or(usize::MAX);
         self.locations.drain(..gone.min(self.locations.len()));
         if self.locations.len() < self.locations.capacity() / 4 {
             self.locations.shrink_to(self.locations.len() * 2);
@@ -111,6 +122,9 @@ impl Index {
 
     /// The oldest segment that holds an entry.
     pub(super) fn oldest_segment(&self) -> Option<u32> {
-        self.locations.iter().map(|location| location.segment).next()
+        self.locations
+            .iter()
+            .map(|location| location.segment)
+            .next()
     }
 }

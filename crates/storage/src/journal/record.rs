@@ -37,8 +37,8 @@ pub(super) const PAYLOAD_BYTES: usize = 1 << 30;
 /// Payload parts below this size are copied next to their header; larger ones are written in place.
 const COPIED_BYTES: usize = 4 << 10;
 
-/// Read ahead when records are read one after another.
-const WINDOW_BYTES: usize = 256 << 10;
+/// Most that is read ahead when records are read one after another.
+pub(super) const WINDOW_BYTES: usize = 256 << 10;
 
 /// What a record does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,13 @@ pub(super) struct Batch {
 impl Batch {
     /// A write that begins at `start` of a segment.
     pub(super) fn new(generation: u64, start: u64) -> Self {
-        Self { generation, start, position: start, copied: BytesMut::new(), parts: Vec::new() }
+        Self {
+            generation,
+            start,
+            position: start,
+            copied: BytesMut::new(),
+            parts: Vec::new(),
+        }
     }
 
     /// Adds a record and returns its position.
@@ -156,6 +162,7 @@ fn checksum<'a>(header: &[u8], payload: impl Iterator<Item = &'a [u8]>) -> u32 {
 pub(super) struct Window<'a> {
     file: &'a dyn DiskFile,
     capacity: u64,
+    ahead: usize,
     start: u64,
     bytes: Bytes,
 }
@@ -164,9 +171,15 @@ pub(super) struct Window<'a> {
 pub(super) type NoRecord = &'static str;
 
 impl<'a> Window<'a> {
-    /// Over a segment of `capacity` bytes.
-    pub(super) fn new(file: &'a dyn DiskFile, capacity: u64) -> Self {
-        Self { file, capacity, start: 0, bytes: Bytes::new() }
+    /// Over a segment of `capacity` bytes, reading up to `ahead` bytes more than asked for.
+    pub(super) fn new(file: &'a dyn DiskFile, capacity: u64, ahead: usize) -> Self {
+        Self {
+            file,
+            capacity,
+            ahead: ahead.min(WINDOW_BYTES),
+            start: 0,
+            bytes: Bytes::new(),
+        }
     }
 
     /// `length` bytes at `position`, or fewer where the file ends.
@@ -176,7 +189,7 @@ impl<'a> Window<'a> {
             (held.checked_sub(skip)? >= length).then_some(skip)
         };
         if inside(self.start, self.bytes.len()).is_none() {
-            self.bytes = self.file.read_at(position, length.max(WINDOW_BYTES))?;
+            self.bytes = self.file.read_at(position, length.max(self.ahead))?;
             self.start = position;
         }
         let skip = inside(self.start, self.bytes.len()).unwrap_or(0);
@@ -217,21 +230,37 @@ impl<'a> Window<'a> {
         let Some(kind) = Kind::from_byte(header[28]) else {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!("record of kind {}, which only a newer release knows", header[28]),
+                format!(
+                    "record of kind {}, which only a newer release knows",
+                    header[28]
+                ),
             ));
         };
         let batch = u64::from(short(&header, 24)) * ALIGN;
         let end = position + record_bytes(length);
-        Ok(Ok(Record { kind, slot: header[29], index: long(&header, 16), batch, end, payload }))
+        Ok(Ok(Record {
+            kind,
+            slot: header[29],
+            index: long(&header, 16),
+            batch,
+            end,
+            payload,
+        }))
     }
 }
 
 /// The little-endian `u32` at `at`; the caller has checked the length.
 pub(super) fn short(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 /// The little-endian `u64` at `at`; the caller has checked the length.
 pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }

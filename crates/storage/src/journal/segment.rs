@@ -65,8 +65,13 @@ pub(super) enum FileKind {
 
 impl FileKind {
     pub(super) fn of(path: &Path) -> Self {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some((stem, kind)) = name.split_once('.') else { return Self::Foreign };
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let Some((stem, kind)) = name.split_once('.') else {
+            return Self::Foreign;
+        };
         match (stem.parse(), kind) {
             (Ok(sequence), "segment") => Self::Segment(sequence),
             (Ok(_), "spare") => Self::Spare,
@@ -99,7 +104,11 @@ impl Segments {
         let capacity = self.segment_bytes.max(whole);
         let generation = rand::random::<u64>().max(1);
         let path = self.path(sequence, "segment");
-        let spare = if capacity == self.segment_bytes { self.spare.take() } else { None };
+        let spare = if capacity == self.segment_bytes {
+            self.spare.take()
+        } else {
+            None
+        };
         let (made, recycled) = match spare {
             Some(spare) => (spare, true),
             None => (self.path(sequence, "new"), false),
@@ -114,7 +123,11 @@ impl Segments {
             };
             let header = header(sequence, generation, capacity, previous);
             file.write_at(&[header], 0)?;
-            let zeroed = if recycled { capacity } else { ZERO_STEP.min(capacity) };
+            let zeroed = if recycled {
+                capacity
+            } else {
+                ZERO_STEP.min(capacity)
+            };
             if !recycled {
                 write_zeros(file.as_ref(), SEGMENT_HEADER_BYTES, zeroed)?;
             }
@@ -124,7 +137,17 @@ impl Segments {
             Ok((file, zeroed))
         };
         let (file, zeroed) = fill().map_err(|error| JournalError::io(&path, &error))?;
-        Ok((Segment { sequence, generation, capacity, previous, path, file }, zeroed))
+        Ok((
+            Segment {
+                sequence,
+                generation,
+                capacity,
+                previous,
+                path,
+                file,
+            },
+            zeroed,
+        ))
     }
 
     /// Keeps a segment for reuse, or removes it. Its name is gone for good when this returns: were
@@ -168,16 +191,29 @@ impl Segment {
             return Err(damaged(8, "the segment header's checksum does not match"));
         }
         if short(&header, 12) != sequence {
-            return Err(damaged(12, "the file's name and its sequence number differ"));
+            return Err(damaged(
+                12,
+                "the file's name and its sequence number differ",
+            ));
         }
         let capacity = long(&header, 24);
         if length < capacity {
             return Err(damaged(length, "the file was cut short"));
         }
-        let previous = Previous { generation: long(&header, 32), end: long(&header, 40) };
+        let previous = Previous {
+            generation: long(&header, 32),
+            end: long(&header, 40),
+        };
         let generation = long(&header, 16);
         let path = path.to_path_buf();
-        Ok(Self { sequence, generation, capacity, previous, path, file })
+        Ok(Self {
+            sequence,
+            generation,
+            capacity,
+            previous,
+            path,
+            file,
+        })
     }
 }
 
