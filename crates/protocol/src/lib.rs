@@ -21,3 +21,6 @@ pub mod records;
 pub mod request;
 pub mod response;
 mod wire;
+
+#[cfg(test)]
+mod oracle;
