@@ -33,7 +33,8 @@ impl LogGrowth {
     pub(crate) fn add(&self, size: LogSize) {
         self.entries.fetch_add(size.entries, Ordering::Relaxed);
         let bytes = self.bytes.fetch_add(size.bytes, Ordering::Relaxed);
-        metrics::gauge!("alluvium_metadata_log_bytes_since_snapshot").set(lossy(bytes + size.bytes));
+        metrics::gauge!("alluvium_metadata_log_bytes_since_snapshot")
+            .set(lossy(bytes + size.bytes));
         if self.is_due() {
             self.due.notify_one();
         }

@@ -3,10 +3,45 @@
 //! [`Metadata`] is the one interface through which everything above proposes commands, reads the
 //! state and waits for changes. Behind it stands a Raft voter in this process ([`Node`]); a network
 //! can stand there later. [`Metadata::in_memory`] is the same without Raft, for tests and benches.
+//!
+//! # A command's way
+//!
+//! A proposed [`Command`](alluvium_metadata::Command) is encoded where it is proposed and handed to
+//! the voter, which gathers what came meanwhile, gives each its index and appends them to the log in
+//! one go. The log lies in a [journal](alluvium_storage::journal); one sync makes many entries
+//! durable. Entries that a quorum holds durably (here: this disk) are applied in order to the view,
+//! in small batches under its lock; then the changes are told to subscribers and the proposers are
+//! answered. So an answer implies a durable command, and the proposer's next read sees it.
+//!
+//! # What lies on disk
+//!
+//! `log/` holds the journal with the entries, the vote and the committed and purged positions;
+//! `snapshots/` the newest snapshot. When the log has grown by
+//! [`NodeConfig::snapshot_log_bytes`] (or by 50,000 entries) the state is copied, written beside the
+//! old snapshot, synced and renamed, and the log up to it is purged. A start reads the snapshot and
+//! replays the short rest of the log, however long the log has been.
+//!
+//! - A torn end of the log was never acknowledged and is cut. Damage before it is refused by name.
+//! - A damaged snapshot is refused by name, unless the log still holds all that it held.
+//! - A disk that fails while the voter runs stops the voter ([`Node::stopped`]); proposals are
+//!   answered [`ProposeError::Unavailable`]. A snapshot that cannot be written is tried again.
+//!
+//! Two processes must not share a folder; the server sees to that.
+//!
+//! # Metrics
+//!
+//! `alluvium_metadata_proposals_total`, `alluvium_metadata_apply_seconds` (per batch),
+//! `alluvium_metadata_log_bytes_since_snapshot`, `alluvium_metadata_snapshots_total`,
+//! `alluvium_metadata_snapshot_bytes`, `alluvium_metadata_snapshot_failures_total`.
 
+mod checkpoint;
 mod client;
+mod growth;
 mod node;
 mod raft;
+mod snapshots;
+mod snapshotter;
+mod view;
 
 pub use client::{Applied, Metadata, ProposeError};
 pub use node::{Node, NodeConfig, StartError};

@@ -84,7 +84,7 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Opens the folder, made when there is none, and reads the newest snapshot. Blocks.
+    /// Opens a folder, which is there, and reads the newest snapshot. Blocks.
     ///
     /// A damaged one is passed over only if the log, which begins at entry `log_begin`, still
     /// holds everything after what an older one covers (or everything at all).
@@ -110,7 +110,9 @@ impl Snapshots {
                 Err(error) => return Err(error),
             }
         }
-        let covered = found.as_ref().map_or(0, |(_, current)| current.checkpoint.next_index());
+        let covered = found
+            .as_ref()
+            .map_or(0, |(_, current)| current.checkpoint.next_index());
         if let Some(error) = refused {
             if covered < log_begin {
                 return Err(error);
@@ -129,19 +131,27 @@ impl Snapshots {
             current: Mutex::new(file),
             writing: Mutex::new(()),
         };
-        Ok((snapshots, found.map(|(_, current)| current).unwrap_or_default()))
+        Ok((
+            snapshots,
+            found.map(|(_, current)| current).unwrap_or_default(),
+        ))
     }
 
     /// The newest one.
     pub(crate) fn current(&self) -> Option<SnapshotFile> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes one; durable when it returns. Blocks.
     pub(crate) fn write(&self, current: &Current) -> io::Result<SnapshotFile> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = encode(current)?;
-        let path = self.dir.join(format!("{PREFIX}{:020}", current.checkpoint.next_index()));
+        let path = self
+            .dir
+            .join(format!("{PREFIX}{:020}", current.checkpoint.next_index()));
         let temporary = self.dir.join(TEMPORARY);
         match self.disk.remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -156,8 +166,9 @@ impl Snapshots {
 
         let bytes: usize = parts.iter().map(Bytes::len).sum();
         metrics::counter!("alluvium_metadata_snapshots_total").increment(1);
-        metrics::gauge!("alluvium_metadata_snapshot_bytes")
-            .set(crate::growth::lossy(u64::try_from(bytes).unwrap_or(u64::MAX)));
+        metrics::gauge!("alluvium_metadata_snapshot_bytes").set(crate::growth::lossy(
+            u64::try_from(bytes).unwrap_or(u64::MAX),
+        ));
         let file = SnapshotFile {
             disk: Arc::clone(&self.disk),
             path,
@@ -179,7 +190,6 @@ impl Snapshots {
 
 /// Paths of the snapshots in a folder, oldest first.
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, SnapshotFileError> {
-    disk.create_dir_all(dir).map_err(|source| io_error(dir, source))?;
     let entries = disk.list(dir).map_err(|source| io_error(dir, source))?;
     let mut paths: Vec<PathBuf> = entries
         .into_iter()
@@ -187,9 +197,10 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, SnapshotFileError> 
         .map(|entry| entry.path)
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
-            name.and_then(|name| name.strip_prefix(PREFIX)).is_some_and(|number| {
-                number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit())
-            })
+            name.and_then(|name| name.strip_prefix(PREFIX))
+                .is_some_and(|number| {
+                    number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit())
+                })
         })
         .collect();
     paths.sort();
@@ -201,7 +212,8 @@ fn set_aside(disk: &dyn Disk, damaged: &[PathBuf]) -> Result<(), SnapshotFileErr
     for path in damaged {
         let mut aside = path.clone().into_os_string();
         aside.push(DAMAGED_SUFFIX);
-        disk.rename(path, Path::new(&aside)).map_err(|source| io_error(path, source))?;
+        disk.rename(path, Path::new(&aside))
+            .map_err(|source| io_error(path, source))?;
     }
     Ok(())
 }
@@ -226,7 +238,9 @@ fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
         digest.update(part);
     }
     // A 32-bit sum fills the low half.
-    u32::try_from(digest.finalize()).unwrap_or_default().to_le_bytes()
+    u32::try_from(digest.finalize())
+        .unwrap_or_default()
+        .to_le_bytes()
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Current, SnapshotFileError> {
@@ -289,5 +303,8 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn io_error(path: &Path, source: io::Error) -> SnapshotFileError {
-    SnapshotFileError::Io { path: path.display().to_string(), source }
+    SnapshotFileError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }

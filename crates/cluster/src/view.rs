@@ -27,7 +27,10 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(current: Current) -> Self {
-        Self { current: RwLock::new(current), changes: broadcast::Sender::new(CHANGE_BACKLOG) }
+        Self {
+            current: RwLock::new(current),
+            changes: broadcast::Sender::new(CHANGE_BACKLOG),
+        }
     }
 
     /// Reads under the shared lock.

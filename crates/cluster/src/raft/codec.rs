@@ -23,9 +23,7 @@ use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 
 use crate::checkpoint::LogPosition;
-use crate::raft::types::{
-    Entry, LeaderId, Proposal, Vote, log_id, members, membership, position,
-};
+use crate::raft::types::{Entry, LeaderId, Proposal, Vote, log_id, members, membership, position};
 
 const VERSION: u8 = 1;
 const ENVELOPE_BYTES: usize = 26;
@@ -63,15 +61,18 @@ pub(crate) fn decode_entry(mut bytes: Bytes) -> io::Result<Entry> {
     let position = get_position(&mut bytes);
     let payload = match kind {
         BLANK => EntryPayload::Blank,
-        COMMAND => EntryPayload::Normal(Proposal::decode(bytes).map_err(|error| {
-            damaged(&format!("log entry {}: {error}", position.index))
-        })?),
+        COMMAND => EntryPayload::Normal(
+            Proposal::decode(bytes)
+                .map_err(|error| damaged(&format!("log entry {}: {error}", position.index)))?,
+        ),
         MEMBERSHIP => {
-            let members = postcard::from_bytes(&bytes).map_err(|error| {
-                damaged(&format!("log entry {}: {error}", position.index))
-            })?;
+            let members = postcard::from_bytes(&bytes)
+                .map_err(|error| damaged(&format!("log entry {}: {error}", position.index)))?;
             EntryPayload::Membership(membership(&members).ok_or_else(|| {
-                damaged(&format!("log entry {}: a voter has no address", position.index))
+                damaged(&format!(
+                    "log entry {}: a voter has no address",
+                    position.index
+                ))
             })?)
         }
         other => {
@@ -81,7 +82,10 @@ pub(crate) fn decode_entry(mut bytes: Bytes) -> io::Result<Entry> {
             )));
         }
     };
-    Ok(Entry { log_id: log_id(position), payload })
+    Ok(Entry {
+        log_id: log_id(position),
+        payload,
+    })
 }
 
 /// Only where it stands.
@@ -125,7 +129,10 @@ pub(crate) fn decode_vote(mut bytes: Bytes) -> io::Result<Vote> {
     }
     check_version(bytes.get_u8(), "vote")?;
     let leader_id = LeaderId::new(bytes.get_u64_le(), bytes.get_u64_le());
-    Ok(Vote { leader_id, committed: bytes.get_u8() != 0 })
+    Ok(Vote {
+        leader_id,
+        committed: bytes.get_u8() != 0,
+    })
 }
 
 fn put_position(bytes: &mut BytesMut, position: LogPosition) {
@@ -136,7 +143,11 @@ fn put_position(bytes: &mut BytesMut, position: LogPosition) {
 
 /// The caller has checked that 24 bytes are left.
 fn get_position(bytes: &mut Bytes) -> LogPosition {
-    LogPosition { term: bytes.get_u64_le(), leader: bytes.get_u64_le(), index: bytes.get_u64_le() }
+    LogPosition {
+        term: bytes.get_u64_le(),
+        leader: bytes.get_u64_le(),
+        index: bytes.get_u64_le(),
+    }
 }
 
 fn check_version(found: u8, what: &str) -> io::Result<()> {

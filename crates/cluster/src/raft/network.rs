@@ -39,7 +39,10 @@ impl RaftNetworkFactory<TypeConfig> for NoPeers {
     type Network = Nowhere;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Nowhere {
-        Nowhere { target, address: node.addr.clone() }
+        Nowhere {
+            target,
+            address: node.addr.clone(),
+        }
     }
 }
 

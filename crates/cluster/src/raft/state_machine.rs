@@ -64,7 +64,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok(self.view.read(|current| {
-            (current.checkpoint.last.map(log_id), stored_membership(&current.checkpoint))
+            (
+                current.checkpoint.last.map(log_id),
+                stored_membership(&current.checkpoint),
+            )
         }))
     }
 
@@ -113,7 +116,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let installed = blocking(move || {
             let mut current = snapshot.read().map_err(io::Error::other)?;
             current.checkpoint = checkpoint;
-            let kept = snapshots.current().is_some_and(|kept| kept.is_same_file(&snapshot));
+            let kept = snapshots
+                .current()
+                .is_some_and(|kept| kept.is_same_file(&snapshot));
             if !kept {
                 snapshots.write(&current)?;
             }
@@ -149,18 +154,25 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             Self::Written(file) => Ok(as_snapshot(file.clone())),
             Self::Write(snapshots, current) => {
                 let (snapshots, current) = (Arc::clone(snapshots), Arc::clone(current));
-                blocking(move || snapshots.write(&current)).await.map(as_snapshot)
+                blocking(move || snapshots.write(&current))
+                    .await
+                    .map(as_snapshot)
             }
         }
     }
 }
 
 fn as_snapshot(file: SnapshotFile) -> RaftSnapshot {
-    RaftSnapshot { meta: meta(&file.checkpoint), snapshot: file }
+    RaftSnapshot {
+        meta: meta(&file.checkpoint),
+        snapshot: file,
+    }
 }
 
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }

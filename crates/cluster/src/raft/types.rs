@@ -5,8 +5,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 use openraft::impls::leader_id_adv;
+use openraft::type_config::alias::{
+    CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf,
+};
 use openraft::{BasicNode, Membership, Snapshot, SnapshotMeta};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -92,12 +94,19 @@ impl<'de> Deserialize<'de> for Proposal {
 }
 
 pub(crate) fn position(id: &LogId) -> LogPosition {
-    LogPosition { term: id.leader_id.term, leader: id.leader_id.node_id, index: id.index }
+    LogPosition {
+        term: id.leader_id.term,
+        leader: id.leader_id.node_id,
+        index: id.index,
+    }
 }
 
 pub(crate) fn log_id(position: LogPosition) -> LogId {
     LogId {
-        leader_id: LeaderId { term: position.term, node_id: position.leader },
+        leader_id: LeaderId {
+            term: position.term,
+            node_id: position.leader,
+        },
         index: position.index,
     }
 }
@@ -105,7 +114,10 @@ pub(crate) fn log_id(position: LogPosition) -> LogId {
 pub(crate) fn members(membership: &RaftMembership) -> Members {
     Members {
         configs: membership.get_joint_config().clone(),
-        nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, node)| (*id, node.addr.clone()))
+            .collect(),
     }
 }
 
@@ -114,8 +126,11 @@ pub(crate) fn membership(members: &Members) -> Option<RaftMembership> {
     if members.configs.is_empty() && members.nodes.is_empty() {
         return Some(RaftMembership::default());
     }
-    let nodes: std::collections::BTreeMap<u64, BasicNode> =
-        members.nodes.iter().map(|(id, addr)| (*id, BasicNode { addr: addr.clone() })).collect();
+    let nodes: std::collections::BTreeMap<u64, BasicNode> = members
+        .nodes
+        .iter()
+        .map(|(id, addr)| (*id, BasicNode { addr: addr.clone() }))
+        .collect();
     Membership::new(members.configs.clone(), nodes).ok()
 }
 
@@ -127,7 +142,10 @@ pub(crate) fn stored_membership(checkpoint: &Checkpoint) -> StoredMembership {
 }
 
 pub(crate) fn meta(checkpoint: &Checkpoint) -> Meta {
-    Meta { last_log_id: checkpoint.last.map(log_id), last_membership: stored_membership(checkpoint) }
+    Meta {
+        last_log_id: checkpoint.last.map(log_id),
+        last_membership: stored_membership(checkpoint),
+    }
 }
 
 pub(crate) fn checkpoint(meta: &Meta) -> Checkpoint {
