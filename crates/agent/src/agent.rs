@@ -7,7 +7,7 @@ use alluvium_cluster::{Metadata, ProposeError};
 use alluvium_metadata::{AgentOrigin, Command, Outcome, RegisterAgent};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::cache::Cache;
-use alluvium_types::{Clock, TopicId};
+use alluvium_types::{Clock, TopicId, limits};
 
 use crate::fetch::Fetch;
 use crate::groups::Groups;
@@ -35,6 +35,9 @@ pub struct AgentConfig {
     pub inline_bytes_per_second: u64,
     /// Chunks whose PUTs may be under way at once.
     pub concurrent_puts: usize,
+    /// PUTs per second that may be made before the flush interval is over or a chunk is full, to
+    /// answer producers sooner. Each costs money on a cloud's store and nothing on a disk.
+    pub early_puts_per_second: u32,
     /// Inline bytes are settled when there are this many,
     pub settle_bytes: u64,
     /// or after this long.
@@ -43,6 +46,26 @@ pub struct AgentConfig {
     pub recent_bytes: usize,
     /// The read cache.
     pub cache_bytes: usize,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            identity: 0,
+            host: "127.0.0.1".to_owned(),
+            port: 9092,
+            zone: None,
+            flush_interval: Duration::from_millis(250),
+            chunk_bytes: limits::CHUNK_BYTES,
+            inline_bytes_per_second: 1 << 20,
+            concurrent_puts: 8,
+            early_puts_per_second: 20,
+            settle_bytes: 4 << 20,
+            settle_interval: Duration::from_secs(10),
+            recent_bytes: 64 << 20,
+            cache_bytes: 128 << 20,
+        }
+    }
 }
 
 /// Why an agent could not start.

@@ -25,6 +25,8 @@ pub struct TopicSettings {
     pub timestamp_after_max: Millis,
     /// `alluvium.lane`.
     pub lane: Lane,
+    /// `cleanup.policy` contains "compact": every record needs a key.
+    pub compacted: bool,
 }
 
 /// `alluvium.lane`: how a topic's chunks become durable.
