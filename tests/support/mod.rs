@@ -174,8 +174,13 @@ impl Server {
     }
 
     /// SIGTERM; the exit code.
-    pub fn terminate(mut self) -> (ServerOptions, Option<i32>) {
+    pub fn terminate(self) -> (ServerOptions, Option<i32>) {
         signal(self.child.id(), "TERM");
+        self.wait_for_end()
+    }
+
+    /// Waits for the process to end by itself; the exit code.
+    pub fn wait_for_end(mut self) -> (ServerOptions, Option<i32>) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,0 +1,238 @@
+//! Reads partitions from given positions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alluvium_protocol::batch;
+use alluvium_protocol::message;
+use alluvium_protocol::messages::{
+    FetchRequest, ListOffsetsRequest,
+    fetch_request::{FetchPartition, FetchTopic},
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+};
+use alluvium_protocol::records::{self, Record};
+use alluvium_types::limits::DECOMPRESSED_BATCH_BYTES;
+use alluvium_types::{Millis, Offset};
+
+use crate::client::{Client, Target, TopicInfo};
+use crate::error::ClientError;
+
+/// The newest version of Fetch that names topics.
+const BY_NAME: i16 = 12;
+
+/// Bytes of one answer.
+const FETCH_BYTES: i32 = 16 << 20;
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record there is.
+    Beginning,
+    /// At what comes next.
+    End,
+    /// At an offset.
+    Offset(Offset),
+    /// At the first record of this time or later.
+    Time(Millis),
+}
+
+/// A record with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRecord {
+    /// Its partition.
+    pub partition: i32,
+    /// The record.
+    pub record: Record,
+}
+
+/// Reads partitions of one topic.
+#[derive(Debug)]
+pub struct Consumer<'a> {
+    client: &'a Client,
+    topic: TopicInfo,
+    positions: BTreeMap<i32, Offset>,
+    high_watermarks: BTreeMap<i32, Offset>,
+}
+
+impl<'a> Consumer<'a> {
+    /// A reader of `partitions` (all, when `None`) from `start` on.
+    ///
+    /// # Errors
+    /// No such topic or partition.
+    pub async fn new(
+        client: &'a Client,
+        topic: &str,
+        partitions: Option<&[i32]>,
+        start: Start,
+    ) -> Result<Self, ClientError> {
+        let mut topics = client.topics(Some(&[topic])).await?;
+        if topics.is_empty() {
+            return Err(ClientError::refused(format!("topic {topic}"), 3, None));
+        }
+        let topic = topics.swap_remove(0);
+        let all: Vec<i32> = topic.partitions.iter().map(|known| known.partition).collect();
+        let chosen = partitions.map_or_else(|| all.clone(), <[i32]>::to_vec);
+        if let Some(missing) = chosen.iter().find(|wanted| !all.contains(wanted)) {
+            let (name, count) = (&topic.name, all.len());
+            let reason = format!("topic {name} has {count} partitions, no {missing}");
+            return Err(ClientError::Usage(reason));
+        }
+        let mut consumer =
+            Self { client, topic, positions: BTreeMap::new(), high_watermarks: BTreeMap::new() };
+        for partition in chosen {
+            let offset = consumer.resolve(partition, start).await?;
+            consumer.positions.insert(partition, offset);
+        }
+        Ok(consumer)
+    }
+
+    /// The next offset of every partition that is read.
+    #[must_use]
+    pub const fn positions(&self) -> &BTreeMap<i32, Offset> {
+        &self.positions
+    }
+
+    /// Moves to another offset of a partition that is read.
+    pub fn seek(&mut self, partition: i32, offset: Offset) {
+        self.positions.insert(partition, offset);
+    }
+
+    /// The ends of the partitions as they are now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ends(&self) -> Result<BTreeMap<i32, Offset>, ClientError> {
+        let mut ends = BTreeMap::new();
+        for partition in self.positions.keys() {
+            ends.insert(*partition, self.resolve(*partition, Start::End).await?);
+        }
+        Ok(ends)
+    }
+
+    async fn resolve(&self, partition: i32, start: Start) -> Result<Offset, ClientError> {
+        let timestamp = match start {
+            Start::Offset(offset) => return Ok(offset),
+            Start::Beginning => -2,
+            Start::End => -1,
+            Start::Time(time) => time,
+        };
+        let offset = self.list_offset(partition, timestamp).await?;
+        // No record of that time or later: what comes next is.
+        if offset < 0 { self.list_offset(partition, -1).await } else { Ok(offset) }
+    }
+
+    async fn list_offset(&self, partition: i32, timestamp: i64) -> Result<Offset, ClientError> {
+        let wanted = message!(ListOffsetsPartition {
+            partition_index: partition,
+            timestamp: timestamp,
+        });
+        let topic = message!(ListOffsetsTopic {
+            name: self.topic.name.as_str().into(),
+            partitions: vec![wanted],
+        });
+        let ask = message!(ListOffsetsRequest { replica_id: -1, topics: vec![topic] });
+        let answer = self.client.call(&self.leader(partition), &ask).await?;
+        let found = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let subject = self.subject(partition);
+        let Some(found) = found else {
+            return Err(ClientError::refused(subject, -1, Some("the answer does not mention it")));
+        };
+        ClientError::check(&subject, found.error_code, None)?;
+        Ok(found.offset)
+    }
+
+    fn subject(&self, partition: i32) -> String {
+        format!("topic {} partition {partition}", self.topic.name)
+    }
+
+    fn leader(&self, partition: i32) -> Target {
+        self.topic
+            .partitions
+            .iter()
+            .find(|known| known.partition == partition)
+            .map_or(Target::Any, |known| Target::Node(known.leader))
+    }
+
+    /// Reads what there is, waiting up to `wait` for the first record.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn poll(&mut self, wait: Duration) -> Result<Vec<ReadRecord>, ClientError> {
+        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in self.positions.keys() {
+            if let Target::Node(leader) = self.leader(*partition) {
+                by_leader.entry(leader).or_default().push(*partition);
+            }
+        }
+        let mut read = Vec::new();
+        let wait = wait / u32::try_from(by_leader.len().max(1)).unwrap_or(1);
+        for (leader, partitions) in by_leader {
+            self.fetch(leader, &partitions, wait, &mut read).await?;
+        }
+        Ok(read)
+    }
+
+    async fn fetch(
+        &mut self,
+        leader: i32,
+        partitions: &[i32],
+        wait: Duration,
+        read: &mut Vec<ReadRecord>,
+    ) -> Result<(), ClientError> {
+        let wanted = partitions
+            .iter()
+            .map(|partition| {
+                message!(FetchPartition {
+                    partition: *partition,
+                    fetch_offset: self.positions.get(partition).copied().unwrap_or(0),
+                    partition_max_bytes: FETCH_BYTES,
+                })
+            })
+            .collect();
+        let topic =
+            message!(FetchTopic { topic: self.topic.name.as_str().into(), partitions: wanted });
+        let ask = message!(FetchRequest {
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: 1,
+            max_bytes: FETCH_BYTES,
+            session_epoch: -1,
+            topics: vec![topic],
+        });
+        let answer = self.client.call_up_to(&Target::Node(leader), &ask, BY_NAME).await?;
+        ClientError::check(&format!("topic {}", self.topic.name), answer.error_code, None)?;
+        for data in answer.responses.iter().flat_map(|topic| &topic.partitions) {
+            let subject = self.subject(data.partition_index);
+            ClientError::check(&subject, data.error_code, None)?;
+            self.high_watermarks.insert(data.partition_index, data.high_watermark);
+            if let Some(set) = &data.records {
+                self.take(data.partition_index, set, read)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        partition: i32,
+        set: &bytes::Bytes,
+        read: &mut Vec<ReadRecord>,
+    ) -> Result<(), ClientError> {
+        let subject = self.subject(partition);
+        let damaged = |error: batch::BatchError| {
+            ClientError::refused(subject.clone(), error.code.code(), Some(&error.reason))
+        };
+        let position = self.positions.entry(partition).or_insert(0);
+        for batch in batch::split(set).map_err(damaged)? {
+            let header = batch::BatchHeader::parse(&batch).map_err(damaged)?;
+            if !header.is_control() {
+                for record in records::decode(&batch, DECOMPRESSED_BATCH_BYTES).map_err(damaged)? {
+                    if record.offset >= *position {
+                        read.push(ReadRecord { partition, record });
+                    }
+                }
+            }
+            *position = (*position).max(header.base_offset + i64::from(header.last_offset_delta) + 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! A real server process and real clients.
+//!
+//! - [`process`]: starting, stopping, two on one directory.
+//! - [`programs`]: what people begin with: Kafka's tools, simple and careful Python programs.
+//! - [`codecs`]: the same records through every client, for each codec and store.
+//! - [`kill`]: `kill -9` under load loses and repeats nothing.
+//! - [`groups`]: a group shares, loses a member, commits, and goes on.
+//! - [`abuse`]: idle, slow, lying and garbage connections.
+//! - [`tool`]: the command line for people.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod abuse;
+mod codecs;
+mod groups;
+mod kill;
+mod process;
+mod programs;
+mod tool;
