@@ -17,11 +17,16 @@ pub struct ServedApi {
 
 impl ServedApi {
     const fn new(key: i16, name: &'static str, min: i16, max: i16) -> Self {
-        Self { key, name, min, max }
+        Self {
+            key,
+            name,
+            min,
+            max,
+        }
     }
 
     /// The oldest version that the ApiVersions answer names. It is [`Self::min`] but for Produce,
-    /// where Kafka claims version 0: librdkafka 2.x takes a higher one for a broker without
+    /// where Kafka claims version 0: librdkafka takes a higher one for a broker without
     /// compression (KAFKA-18659).
     #[must_use]
     pub const fn advertised_min(&self) -> i16 {
@@ -175,7 +180,10 @@ pub fn served(key: i16) -> Option<&'static ServedApi> {
 /// The name for a key, served or not.
 #[must_use]
 pub fn name(key: i16) -> Option<&'static str> {
-    KNOWN.iter().find(|(known, _)| *known == key).map(|(_, name)| *name)
+    KNOWN
+        .iter()
+        .find(|(known, _)| *known == key)
+        .map(|(_, name)| *name)
 }
 
 /// Whether an API's version has tagged fields and compact lengths (KIP-482); its requests then have
@@ -200,9 +208,20 @@ mod tests {
         assert!(KNOWN.is_sorted_by(|a, b| a.0 < b.0));
         for api in SERVED {
             assert_eq!(name(api.key), Some(api.name));
-            let codec = API_DESCRIPTORS.iter().find(|d| d.api_key.value() == api.key).unwrap();
-            assert!(codec.supported_versions.min().value() <= api.min, "{}", api.name);
-            assert!(codec.supported_versions.max().value() >= api.max, "{}", api.name);
+            let codec = API_DESCRIPTORS
+                .iter()
+                .find(|d| d.api_key.value() == api.key)
+                .unwrap();
+            assert!(
+                codec.supported_versions.min().value() <= api.min,
+                "{}",
+                api.name
+            );
+            assert!(
+                codec.supported_versions.max().value() >= api.max,
+                "{}",
+                api.name
+            );
         }
     }
 

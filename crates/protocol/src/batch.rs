@@ -71,7 +71,10 @@ pub struct BatchError {
 
 impl BatchError {
     pub(crate) fn new(code: ErrorCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 
     pub(crate) fn corrupt(reason: impl Into<String>) -> Self {
@@ -85,7 +88,11 @@ impl BatchError {
 
 /// The `N` bytes at `at`. The callers have checked that the header is there; zeros otherwise.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<N>())
+        .copied()
+        .unwrap_or([0; N])
 }
 
 impl BatchHeader {
@@ -136,11 +143,19 @@ impl BatchHeader {
     pub(crate) fn write(&self, batch: &mut [u8]) {
         let length = self.bytes.saturating_sub(UNCOUNTED_BYTES);
         put(batch, 0, &self.base_offset.to_be_bytes());
-        put(batch, LENGTH_AT, &i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes());
+        put(
+            batch,
+            LENGTH_AT,
+            &i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes(),
+        );
         put(batch, LEADER_EPOCH_AT, &self.leader_epoch.to_be_bytes());
         put(batch, MAGIC_AT, &[2]);
         put(batch, ATTRIBUTES_AT, &self.attributes.to_be_bytes());
-        put(batch, LAST_OFFSET_DELTA_AT, &self.last_offset_delta.to_be_bytes());
+        put(
+            batch,
+            LAST_OFFSET_DELTA_AT,
+            &self.last_offset_delta.to_be_bytes(),
+        );
         put(batch, BASE_TIMESTAMP_AT, &self.base_timestamp.to_be_bytes());
         put(batch, MAX_TIMESTAMP_AT, &self.max_timestamp.to_be_bytes());
         put(batch, PRODUCER_ID_AT, &self.producer_id.to_be_bytes());
@@ -165,7 +180,8 @@ impl BatchHeader {
     /// Offset of the last record.
     #[must_use]
     pub fn last_offset(&self) -> Offset {
-        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// Sequence number of the last record; it wraps from `i32::MAX` to 0. -1 for none.
@@ -205,7 +221,10 @@ impl BatchHeader {
             )));
         }
         if self.record_count <= 0 {
-            return Err(BatchError::invalid(format!("record count {}", self.record_count)));
+            return Err(BatchError::invalid(format!(
+                "record count {}",
+                self.record_count
+            )));
         }
         if i64::from(self.record_count) != i64::from(self.last_offset_delta) + 1 {
             return Err(BatchError::invalid(format!(
@@ -217,7 +236,9 @@ impl BatchHeader {
             return Err(BatchError::invalid("clients may not write control batches"));
         }
         if self.attributes & DELETE_HORIZON_BIT != 0 {
-            return Err(BatchError::invalid("clients may not set the delete horizon"));
+            return Err(BatchError::invalid(
+                "clients may not set the delete horizon",
+            ));
         }
         if self.is_log_append_time() {
             return Err(BatchError::new(
@@ -231,7 +252,9 @@ impl BatchHeader {
     fn check_producer(&self) -> Result<(), BatchError> {
         if self.producer_id < 0 {
             if self.is_transactional() {
-                return Err(BatchError::invalid("a transactional batch without a producer id"));
+                return Err(BatchError::invalid(
+                    "a transactional batch without a producer id",
+                ));
             }
             return Ok(());
         }
@@ -281,7 +304,9 @@ pub fn check_crc(batch: &[u8]) -> Result<(), BatchError> {
     if found == stated {
         Ok(())
     } else {
-        Err(BatchError::corrupt(format!("the CRC is {found:#010x}, the header says {stated:#010x}")))
+        Err(BatchError::corrupt(format!(
+            "the CRC is {found:#010x}, the header says {stated:#010x}"
+        )))
     }
 }
 
@@ -327,7 +352,9 @@ pub fn check_produced_set(
         ));
     }
     if header.bytes < records.len() {
-        return Err(BatchError::invalid("more than one record batch for the partition"));
+        return Err(BatchError::invalid(
+            "more than one record batch for the partition",
+        ));
     }
     check_produced(records)
 }

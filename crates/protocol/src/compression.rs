@@ -79,13 +79,19 @@ pub fn decompress(codec: Codec, data: &Bytes, limit: usize) -> Result<Bytes, Bat
     match codec {
         Codec::None if data.len() > limit => Err(too_large(codec, limit)),
         Codec::None => Ok(data.clone()),
-        Codec::Gzip => {
-            read_all(codec, flate2::bufread::MultiGzDecoder::new(&data[..]), data.len(), limit)
-        }
+        Codec::Gzip => read_all(
+            codec,
+            flate2::bufread::MultiGzDecoder::new(&data[..]),
+            data.len(),
+            limit,
+        ),
         Codec::Snappy => snappy::decompress(data, limit),
-        Codec::Lz4 => {
-            read_all(codec, lz4_flex::frame::FrameDecoder::new(&data[..]), data.len(), limit)
-        }
+        Codec::Lz4 => read_all(
+            codec,
+            lz4_flex::frame::FrameDecoder::new(&data[..]),
+            data.len(),
+            limit,
+        ),
         Codec::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(&data[..])
                 .map_err(|error| damaged(codec, &error))?;
@@ -105,15 +111,18 @@ pub fn compress(codec: Codec, data: &[u8]) -> Result<Bytes, BatchError> {
     let fault = |error: std::io::Error| {
         BatchError::new(
             ErrorCode::UnknownServerError,
-            format!("cannot compress {} bytes with {}: {error}", data.len(), codec.name()),
+            format!(
+                "cannot compress {} bytes with {}: {error}",
+                data.len(),
+                codec.name()
+            ),
         )
     };
     let room = Vec::with_capacity(data.len() / 2 + 64);
     match codec {
         Codec::None => Ok(Bytes::copy_from_slice(data)),
         Codec::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(room, flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(room, flate2::Compression::default());
             encoder.write_all(data).map_err(fault)?;
             encoder.finish().map(Bytes::from).map_err(fault)
         }
@@ -126,7 +135,10 @@ pub fn compress(codec: Codec, data: &[u8]) -> Result<Bytes, BatchError> {
                 .block_mode(lz4_flex::frame::BlockMode::Independent);
             let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, room);
             encoder.write_all(data).map_err(fault)?;
-            encoder.finish().map(Bytes::from).map_err(|error| fault(error.into()))
+            encoder
+                .finish()
+                .map(Bytes::from)
+                .map_err(|error| fault(error.into()))
         }
         Codec::Zstd => zstd::bulk::compress(data, zstd::DEFAULT_COMPRESSION_LEVEL)
             .map(Bytes::from)
@@ -141,14 +153,21 @@ fn damaged(codec: Codec, error: &dyn std::fmt::Display) -> BatchError {
 fn too_large(codec: Codec, limit: usize) -> BatchError {
     BatchError::new(
         ErrorCode::MessageTooLarge,
-        format!("{} data is more than {limit} bytes when decompressed", codec.name()),
+        format!(
+            "{} data is more than {limit} bytes when decompressed",
+            codec.name()
+        ),
     )
 }
 
-/// The zstd window (log 2 of its bytes) that `limit` bytes can need. 27 is what zstd itself goes to
-/// unasked.
+/// The greatest zstd window (log 2 of its bytes) that `limit` bytes can need: at least 8 MiB, which
+/// every decoder must offer and small frames of streaming encoders ask for, at most the 128 MiB
+/// that zstd goes to unasked.
 fn window_log(limit: usize) -> u32 {
-    limit.checked_next_power_of_two().map_or(27, usize::ilog2).clamp(10, 27)
+    limit
+        .checked_next_power_of_two()
+        .map_or(27, usize::ilog2)
+        .clamp(23, 27)
 }
 
 /// Reads a stream to its end or to `limit`, with room at first for four times what went in.
@@ -160,7 +179,10 @@ fn read_all(
 ) -> Result<Bytes, BatchError> {
     let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    stream.take(one_more).read_to_end(&mut out).map_err(|error| damaged(codec, &error))?;
+    stream
+        .take(one_more)
+        .read_to_end(&mut out)
+        .map_err(|error| damaged(codec, &error))?;
     if out.len() > limit {
         return Err(too_large(codec, limit));
     }
@@ -193,10 +215,14 @@ mod snappy {
         while !rest.is_empty() {
             // Streams may follow one another, each with its header.
             if rest.starts_with(&MAGIC) {
-                rest = rest.get(HEADER.len()..).ok_or_else(|| cut_short(rest.len()))?;
+                rest = rest
+                    .get(HEADER.len()..)
+                    .ok_or_else(|| cut_short(rest.len()))?;
                 continue;
             }
-            let (length, after) = rest.split_first_chunk().ok_or_else(|| cut_short(rest.len()))?;
+            let (length, after) = rest
+                .split_first_chunk()
+                .ok_or_else(|| cut_short(rest.len()))?;
             let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
             let chunk = after.get(..length).ok_or_else(|| cut_short(after.len()))?;
             block(chunk, limit, &mut out)?;
@@ -206,22 +232,29 @@ mod snappy {
     }
 
     fn cut_short(left: usize) -> BatchError {
-        damaged(Codec::Snappy, &format_args!("a chunk is cut short with {left} bytes left"))
+        damaged(
+            Codec::Snappy,
+            &format_args!("a chunk is cut short with {left} bytes left"),
+        )
     }
 
     fn block(data: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), BatchError> {
         let fault = |error| damaged(Codec::Snappy, &error);
         let length = snap::raw::decompress_len(data).map_err(fault)?;
         if length > data.len().saturating_mul(GREATEST_RATIO) {
-            return Err(damaged(Codec::Snappy, &"a block claims more than it can hold"));
+            return Err(damaged(
+                Codec::Snappy,
+                &"a block claims more than it can hold",
+            ));
         }
         let start = out.len();
         if length > limit.saturating_sub(start) {
             return Err(too_large(Codec::Snappy, limit));
         }
         out.resize(start + length, 0);
-        let written =
-            snap::raw::Decoder::new().decompress(data, &mut out[start..]).map_err(fault)?;
+        let written = snap::raw::Decoder::new()
+            .decompress(data, &mut out[start..])
+            .map_err(fault)?;
         out.truncate(start + written);
         Ok(())
     }
@@ -231,8 +264,9 @@ mod snappy {
         out.extend_from_slice(&HEADER);
         let mut encoder = snap::raw::Encoder::new();
         for chunk in data.chunks(CHUNK_BYTES) {
-            let block =
-                encoder.compress_vec(chunk).map_err(|error| damaged(Codec::Snappy, &error))?;
+            let block = encoder
+                .compress_vec(chunk)
+                .map_err(|error| damaged(Codec::Snappy, &error))?;
             let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
             out.extend_from_slice(&length.to_be_bytes());
             out.extend_from_slice(&block);

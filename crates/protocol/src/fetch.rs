@@ -68,15 +68,22 @@ impl FetchRequest {
     /// [`RequestError::Body`].
     pub fn decode(request: &Request) -> Result<Self, RequestError> {
         let version = request.api_version;
-        let body = |reason: String| RequestError::Body { api: "Fetch", version, reason };
+        let body = |reason: String| RequestError::Body {
+            api: "Fetch",
+            version,
+            reason,
+        };
         if request.api_key != api::FETCH {
             return Err(body(format!("the request's key is {}", request.api_key)));
         }
         if !api::served(api::FETCH).is_some_and(|api| api.serves(version)) {
             return Err(body("the version is not served".to_owned()));
         }
-        Self::read(Reader::new(request.body.clone(), version >= FLEXIBLE), version)
-            .map_err(|malformed| body(malformed.to_string()))
+        Self::read(
+            Reader::new(request.body.clone(), version >= FLEXIBLE),
+            version,
+        )
+        .map_err(|malformed| body(malformed.to_string()))
     }
 
     fn read(mut reader: Reader, version: i16) -> Result<Self, Malformed> {
@@ -88,11 +95,22 @@ impl FetchRequest {
         let min_bytes = reader.i32()?;
         let max_bytes = reader.i32()?;
         let read_committed = reader.i8()? == 1;
-        let (session_id, session_epoch) =
-            if version >= 7 { (reader.i32()?, reader.i32()?) } else { (0, -1) };
+        let (session_id, session_epoch) = if version >= 7 {
+            (reader.i32()?, reader.i32()?)
+        } else {
+            (0, -1)
+        };
         let partitions = read_partitions(&mut reader, version)?;
-        let forgotten = if version >= 7 { read_forgotten(&mut reader, version)? } else { vec![] };
-        let rack = if version >= 11 { reader.string()?.into_string() } else { String::new() };
+        let forgotten = if version >= 7 {
+            read_forgotten(&mut reader, version)?
+        } else {
+            vec![]
+        };
+        let rack = if version >= 11 {
+            reader.string()?.into_string()
+        } else {
+            String::new()
+        };
         reader.skip_tags()?;
         reader.finish()?;
         Ok(Self {
@@ -245,16 +263,23 @@ impl FetchResponse {
     /// Room for everything that is not passed on, so that the heads are one allocation.
     fn head_bytes(&self) -> usize {
         let partitions = self.partitions.iter().map(|partition| {
-            let joined = partition.records.iter().map(Bytes::len).filter(|len| *len < JOIN_BYTES);
+            let joined = partition
+                .records
+                .iter()
+                .map(Bytes::len)
+                .filter(|len| *len < JOIN_BYTES);
             let aborted = partition.aborted.as_ref().map_or(0, Vec::len);
             64 + aborted * 17 + joined.sum::<usize>()
         });
-        let topics = self.topics().filter_map(|partitions| partitions.first()).map(|first| {
-            24 + match &first.topic {
-                TopicRef::Name(name) => name.len(),
-                TopicRef::Id(_) => 0,
-            }
-        });
+        let topics = self
+            .topics()
+            .filter_map(|partitions| partitions.first())
+            .map(|first| {
+                24 + match &first.topic {
+                    TopicRef::Name(name) => name.len(),
+                    TopicRef::Id(_) => 0,
+                }
+            });
         32 + partitions.sum::<usize>() + topics.sum::<usize>()
     }
 }
@@ -292,7 +317,9 @@ impl<'a> Chain<'a> {
     }
 
     fn records(&mut self, mut records: &'a [Bytes]) {
-        let mut bytes = records.iter().fold(0usize, |sum, part| sum.saturating_add(part.len()));
+        let mut bytes = records
+            .iter()
+            .fold(0usize, |sum, part| sum.saturating_add(part.len()));
         if bytes > RECORD_BYTES.saturating_sub(self.record_bytes) {
             (records, bytes) = (&[], 0);
         }

@@ -34,7 +34,9 @@ pub(crate) fn response<M: Decodable + HeaderVersion>(frame: &[u8], version: i16)
 pub(crate) fn encode_response<M: Encodable + HeaderVersion>(message: &M, version: i16) -> Bytes {
     let mut frame = BytesMut::new();
     let header = ResponseHeader::default().with_correlation_id(7);
-    header.encode(&mut frame, M::header_version(version)).unwrap();
+    header
+        .encode(&mut frame, M::header_version(version))
+        .unwrap();
     message.encode(&mut frame, version).unwrap();
     frame.freeze()
 }
@@ -51,4 +53,16 @@ pub(crate) fn raw_request(key: i16, version: i16, flexible: bool, body: &[u8]) -
     }
     frame.put_slice(body);
     frame.freeze()
+}
+
+/// Two records of an idempotent producer, made by a Python client.
+const GOLDEN: &str = "0000000000000000000000480000000002880999ed0000000000010000018bcfe568000000018bc\
+                      fe568050000000000000007000100000005000000021e000000026b027604026802310268010c00\
+                      0a02010000";
+
+/// The bytes of [`GOLDEN`].
+pub(crate) fn golden_batch() -> Bytes {
+    let hex: String = GOLDEN.split_whitespace().collect();
+    let digit = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(digit).collect()
 }

@@ -62,15 +62,22 @@ impl ProduceRequest {
     /// [`RequestError::Body`].
     pub fn decode(request: &Request) -> Result<Self, RequestError> {
         let version = request.api_version;
-        let body = |reason: String| RequestError::Body { api: "Produce", version, reason };
+        let body = |reason: String| RequestError::Body {
+            api: "Produce",
+            version,
+            reason,
+        };
         if request.api_key != api::PRODUCE {
             return Err(body(format!("the request's key is {}", request.api_key)));
         }
         if !api::served(api::PRODUCE).is_some_and(|api| api.serves(version)) {
             return Err(body("the version is not served".to_owned()));
         }
-        Self::read(Reader::new(request.body.clone(), version >= FLEXIBLE), version >= TOPIC_IDS)
-            .map_err(|malformed| body(malformed.to_string()))
+        Self::read(
+            Reader::new(request.body.clone(), version >= FLEXIBLE),
+            version >= TOPIC_IDS,
+        )
+        .map_err(|malformed| body(malformed.to_string()))
     }
 
     fn read(mut reader: Reader, by_id: bool) -> Result<Self, Malformed> {
@@ -92,13 +99,23 @@ impl ProduceRequest {
                 let records = reader.nullable_bytes()?;
                 reader.skip_tags()?;
                 let topic = topic.clone();
-                partitions.push(ProducePartition { topic_index, topic, partition, records });
+                partitions.push(ProducePartition {
+                    topic_index,
+                    topic,
+                    partition,
+                    records,
+                });
             }
             reader.skip_tags()?;
         }
         reader.skip_tags()?;
         reader.finish()?;
-        Ok(Self { transactional_id, acks, timeout_ms, partitions })
+        Ok(Self {
+            transactional_id,
+            acks,
+            timeout_ms,
+            partitions,
+        })
     }
 }
 
@@ -129,7 +146,11 @@ impl ProduceResult {
     /// The answer for a partition whose records were refused.
     #[must_use]
     pub fn refused(error: ErrorCode, message: impl Into<String>) -> Self {
-        Self { error, message: Some(message.into()), ..Self::UNANSWERED }
+        Self {
+            error,
+            message: Some(message.into()),
+            ..Self::UNANSWERED
+        }
     }
 }
 
@@ -145,7 +166,11 @@ pub fn encode_response(
 ) -> Bytes {
     let capacity = 32 + request.partitions.len() * 48 + text_bytes(request, results);
     let mut writer = Writer::response(capacity, correlation_id, version >= FLEXIBLE);
-    let topics = || request.partitions.chunk_by(|a, b| a.topic_index == b.topic_index);
+    let topics = || {
+        request
+            .partitions
+            .chunk_by(|a, b| a.topic_index == b.topic_index)
+    };
     let mut results = results.iter();
     writer.length(Some(topics().count()));
     for partitions in topics() {
@@ -186,14 +211,21 @@ fn write_result(
 }
 
 fn text_bytes(request: &ProduceRequest, results: &[ProduceResult]) -> usize {
-    let topics = request.partitions.chunk_by(|a, b| a.topic_index == b.topic_index);
-    let topics = topics.filter_map(|partitions| partitions.first()).map(|first| {
-        24 + match &first.topic {
-            TopicRef::Name(name) => name.len(),
-            TopicRef::Id(_) => 0,
-        }
-    });
-    let messages = results.iter().filter_map(|result| result.message.as_deref()).map(str::len);
+    let topics = request
+        .partitions
+        .chunk_by(|a, b| a.topic_index == b.topic_index);
+    let topics = topics
+        .filter_map(|partitions| partitions.first())
+        .map(|first| {
+            24 + match &first.topic {
+                TopicRef::Name(name) => name.len(),
+                TopicRef::Id(_) => 0,
+            }
+        });
+    let messages = results
+        .iter()
+        .filter_map(|result| result.message.as_deref())
+        .map(str::len);
     topics.chain(messages).sum()
 }
 

@@ -49,7 +49,12 @@ impl Opened {
                 batch.len()
             )));
         }
-        let payload = decompress(header.codec()?, &batch.slice(BATCH_HEADER_BYTES..), limit)?;
+        let payload = batch.slice(BATCH_HEADER_BYTES..);
+        if payload.is_empty() && header.record_count == 0 {
+            // Emptied by compaction; whatever the codec was, nothing is left to decompress.
+            return Ok(Self { header, payload });
+        }
+        let payload = decompress(header.codec()?, &payload, limit)?;
         Ok(Self { header, payload })
     }
 
@@ -58,14 +63,18 @@ impl Opened {
     }
 
     fn offset(&self, record: &RawRecord) -> Offset {
-        self.header.base_offset.saturating_add(i64::from(record.offset_delta))
+        self.header
+            .base_offset
+            .saturating_add(i64::from(record.offset_delta))
     }
 
     fn timestamp(&self, record: &RawRecord) -> Millis {
         if self.header.is_log_append_time() {
             self.header.max_timestamp
         } else {
-            self.header.base_timestamp.saturating_add(record.timestamp_delta)
+            self.header
+                .base_timestamp
+                .wrapping_add(record.timestamp_delta)
         }
     }
 }
@@ -161,7 +170,9 @@ pub fn check_timestamps(
     let (min, max) = min_and_max;
     let earliest = now.saturating_sub(before_max_ms);
     let latest = now.saturating_add(after_max_ms);
-    let out = [min, max].into_iter().find(|at| *at != -1 && !(earliest..=latest).contains(at));
+    let out = [min, max]
+        .into_iter()
+        .find(|at| *at != -1 && !(earliest..=latest).contains(at));
     match out {
         None => Ok(()),
         Some(timestamp) => Err(BatchError::new(

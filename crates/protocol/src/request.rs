@@ -121,10 +121,17 @@ impl Request {
             Err(_) => (None, frame.len()),
         };
         let body = frame.slice(at..);
-        Ok(Self { api_key, api_version, correlation_id, client_id, body })
+        Ok(Self {
+            api_key,
+            api_version,
+            correlation_id,
+            client_id,
+            body,
+        })
     }
 
-    /// Decodes the body as a message of the cold path, all of it, within the limits.
+    /// Decodes the body as a message of the cold path, all of it, within the limits. Its strings
+    /// and bytes are slices that keep the whole frame in memory: copy what outlives the request.
     ///
     /// # Errors
     /// [`RequestError::Body`].
@@ -191,7 +198,11 @@ pub fn encode<M: KafkaRequest>(
         ApiVersion::new(version),
         limits,
     )
-    .map_err(|error| EncodeError { message: M::NAME, version, reason: error.to_string() })?;
+    .map_err(|error| EncodeError {
+        message: M::NAME,
+        version,
+        reason: error.to_string(),
+    })?;
     Ok(buffer.freeze())
 }
 

@@ -43,10 +43,16 @@ pub fn encode<M: KafkaResponse>(
     version: i16,
     message: &M,
 ) -> Result<Bytes, EncodeError> {
-    let fault = |reason: String| EncodeError { message: M::NAME, version, reason };
+    let fault = |reason: String| EncodeError {
+        message: M::NAME,
+        version,
+        reason,
+    };
     let api_version = ApiVersion::new(version);
     let tagged = has_tagged_header::<M>(api_version);
-    let body = message.encoded_len(api_version).map_err(|error| fault(error.to_string()))?;
+    let body = message
+        .encoded_len(api_version)
+        .map_err(|error| fault(error.to_string()))?;
     let length = body + 4 + usize::from(tagged);
     let prefix = i32::try_from(length)
         .map_err(|_| fault(format!("{length} bytes do not fit into a frame")))?;

@@ -32,7 +32,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) const fn new(bytes: Bytes, flexible: bool) -> Self {
-        Self { bytes, at: 0, flexible }
+        Self {
+            bytes,
+            at: 0,
+            flexible,
+        }
     }
 
     pub(crate) const fn malformed(&self, what: &'static str) -> Malformed {
@@ -100,13 +104,19 @@ impl Reader {
     fn length(&self, length: i32) -> Result<Option<usize>, Malformed> {
         match length {
             -1 => Ok(None),
-            _ => usize::try_from(length).map(Some).map_err(|_| self.malformed("negative length")),
+            _ => usize::try_from(length)
+                .map(Some)
+                .map_err(|_| self.malformed("negative length")),
         }
     }
 
     fn compact_length(&mut self) -> Result<Option<usize>, Malformed> {
-        let Some(length) = self.unsigned_varint()?.checked_sub(1) else { return Ok(None) };
-        usize::try_from(length).map(Some).map_err(|_| self.malformed("impossible length"))
+        let Some(length) = self.unsigned_varint()?.checked_sub(1) else {
+            return Ok(None);
+        };
+        usize::try_from(length)
+            .map(Some)
+            .map_err(|_| self.malformed("impossible length"))
     }
 
     pub(crate) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Malformed> {
@@ -116,16 +126,21 @@ impl Reader {
             let length = self.i16()?;
             self.length(i32::from(length))?
         };
-        let Some(length) = length else { return Ok(None) };
+        let Some(length) = length else {
+            return Ok(None);
+        };
         if length > usize::from(i16::MAX.unsigned_abs()) {
             return Err(self.malformed("string longer than 32767 bytes"));
         }
         let bytes = self.slice(length)?;
-        StrBytes::try_from(bytes).map(Some).map_err(|_| self.malformed("string is not UTF-8"))
+        StrBytes::try_from(bytes)
+            .map(Some)
+            .map_err(|_| self.malformed("string is not UTF-8"))
     }
 
     pub(crate) fn string(&mut self) -> Result<StrBytes, Malformed> {
-        self.nullable_string()?.ok_or_else(|| self.malformed("null where a string must be"))
+        self.nullable_string()?
+            .ok_or_else(|| self.malformed("null where a string must be"))
     }
 
     pub(crate) fn nullable_bytes(&mut self) -> Result<Option<Bytes>, Malformed> {
@@ -186,7 +201,11 @@ impl Reader {
     }
 
     pub(crate) fn finish(&self) -> Result<(), Malformed> {
-        if self.remaining() == 0 { Ok(()) } else { Err(self.malformed("bytes left over")) }
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(self.malformed("bytes left over"))
+        }
     }
 }
 
@@ -209,7 +228,8 @@ impl Writer {
 
     fn unsigned_varint(&mut self, mut value: u32) {
         while value >= 0x80 {
-            self.buffer.put_u8(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+            self.buffer
+                .put_u8(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
             value >>= 7;
         }
         self.buffer.put_u8(u8::try_from(value).unwrap_or(0));

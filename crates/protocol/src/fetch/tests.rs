@@ -17,7 +17,9 @@ fn topic_ref(index: usize, version: i16) -> TopicRef {
         return TopicRef::Name(StrBytes::from(format!("topic-{index}")));
     }
     let hex = topic_uuid(index).replace('-', "");
-    TopicRef::Id(TopicId(u128::from_str_radix(&hex, 16).unwrap().to_be_bytes()))
+    TopicRef::Id(TopicId(
+        u128::from_str_radix(&hex, 16).unwrap().to_be_bytes(),
+    ))
 }
 
 fn their_topic(index: usize, version: i16) -> request::FetchTopic {
@@ -44,9 +46,16 @@ fn their_request(topics: &[Vec<(i32, i64)>], version: i16) -> theirs::FetchReque
                 .with_partition(*partition)
                 .with_fetch_offset(*offset)
                 .with_partition_max_bytes(4096);
-            let partition =
-                if version >= 9 { partition.with_current_leader_epoch(3) } else { partition };
-            if version >= 12 { partition.with_last_fetched_epoch(2) } else { partition }
+            let partition = if version >= 9 {
+                partition.with_current_leader_epoch(3)
+            } else {
+                partition
+            };
+            if version >= 12 {
+                partition.with_last_fetched_epoch(2)
+            } else {
+                partition
+            }
         });
         their_topic(index, version).with_partitions(partitions.collect())
     });
@@ -74,14 +83,16 @@ fn decode(frame: Bytes) -> Result<FetchRequest, RequestError> {
 
 fn expected(topics: &[Vec<(i32, i64)>], version: i16) -> FetchRequest {
     let partitions = topics.iter().enumerate().flat_map(|(index, partitions)| {
-        partitions.iter().map(move |(partition, offset)| FetchPartition {
-            topic: topic_ref(index, version),
-            partition: *partition,
-            current_leader_epoch: if version >= 9 { 3 } else { -1 },
-            last_fetched_epoch: if version >= 12 { 2 } else { -1 },
-            offset: *offset,
-            max_bytes: 4096,
-        })
+        partitions
+            .iter()
+            .map(move |(partition, offset)| FetchPartition {
+                topic: topic_ref(index, version),
+                partition: *partition,
+                current_leader_epoch: if version >= 9 { 3 } else { -1 },
+                last_fetched_epoch: if version >= 12 { 2 } else { -1 },
+                offset: *offset,
+                max_bytes: 4096,
+            })
     });
     let session = version >= 7;
     let forgotten = [(topic_ref(0, version), 4), (topic_ref(0, version), 5)];
@@ -94,22 +105,35 @@ fn expected(topics: &[Vec<(i32, i64)>], version: i16) -> FetchRequest {
         session_epoch: if session { 3 } else { -1 },
         partitions: partitions.collect(),
         forgotten: if session { forgotten.to_vec() } else { vec![] },
-        rack: if version >= 11 { "zone-a".to_owned() } else { String::new() },
+        rack: if version >= 11 {
+            "zone-a".to_owned()
+        } else {
+            String::new()
+        },
     }
 }
 
 fn answer(topics: &[Vec<Vec<usize>>], version: i16) -> FetchResponse {
     let partitions = topics.iter().enumerate().flat_map(|(index, partitions)| {
-        (0i32..).zip(partitions).map(move |(partition, sizes)| FetchedPartition {
-            topic: topic_ref(index, version),
-            partition,
-            error: if sizes.len() == 1 { ErrorCode::OffsetOutOfRange } else { ErrorCode::None },
-            high_watermark: 1000 + i64::from(partition),
-            last_stable_offset: 900,
-            log_start: 3,
-            aborted: (partition % 2 == 0).then(|| vec![(11, 12), (13, 14)]),
-            records: sizes.iter().map(|size| Bytes::from(vec![size.to_be_bytes()[7]; *size])).collect(),
-        })
+        (0i32..)
+            .zip(partitions)
+            .map(move |(partition, sizes)| FetchedPartition {
+                topic: topic_ref(index, version),
+                partition,
+                error: if sizes.len() == 1 {
+                    ErrorCode::OffsetOutOfRange
+                } else {
+                    ErrorCode::None
+                },
+                high_watermark: 1000 + i64::from(partition),
+                last_stable_offset: 900,
+                log_start: 3,
+                aborted: (partition % 2 == 0).then(|| vec![(11, 12), (13, 14)]),
+                records: sizes
+                    .iter()
+                    .map(|size| Bytes::from(vec![size.to_be_bytes()[7]; *size]))
+                    .collect(),
+            })
     });
     FetchResponse {
         throttle_ms: 5,
@@ -192,7 +216,11 @@ fn every_truncation_is_refused() {
         let frame = oracle::request(&their_request(&topics, version), version, 1);
         for length in 0..frame.len() {
             let read = decode(frame.slice(..length));
-            assert!(read.is_err(), "version {version}, {length} of {} bytes", frame.len());
+            assert!(
+                read.is_err(),
+                "version {version}, {length} of {} bytes",
+                frame.len()
+            );
         }
     }
 }
@@ -202,7 +230,11 @@ fn large_record_buffers_are_passed_on_and_small_ones_joined() {
     let answer = answer(&[vec![vec![100, JOIN_BYTES, 200, 300, JOIN_BYTES * 2]]], 12);
     let chain = answer.encode(1, 12);
     let records = &answer.partitions[0].records;
-    assert_eq!(chain.len(), 5, "head, records, joined records, records, tail");
+    assert_eq!(
+        chain.len(),
+        5,
+        "head, records, joined records, records, tail"
+    );
     assert_eq!(chain[1].as_ptr(), records[1].as_ptr());
     assert_eq!(chain[2].len(), 500);
     assert_eq!(chain[3].as_ptr(), records[4].as_ptr());
@@ -218,13 +250,22 @@ fn records_that_no_frame_can_hold_are_left_out() {
     let frame = answer.encode(1, 12).concat();
     assert!(frame.len() < 1000);
     let (_, read) = oracle::response::<theirs::FetchResponse>(&frame, 12);
-    assert_eq!(read.responses[0].partitions[0].records.as_deref(), Some(&b""[..]));
-    assert_eq!(read.responses[0].partitions[1].records.as_deref(), Some(&b"small"[..]));
+    assert_eq!(
+        read.responses[0].partitions[0].records.as_deref(),
+        Some(&b""[..])
+    );
+    assert_eq!(
+        read.responses[0].partitions[1].records.as_deref(),
+        Some(&b"small"[..])
+    );
 }
 
 #[test]
 fn a_count_of_four_bytes_does_not_make_us_allocate() {
     let body = [&[0; 12][..], &[0, 0, 0, 1, 0], &[0x7f, 0xff, 0xff, 0xff]].concat();
     let error = decode(oracle::raw_request(api::FETCH, 4, false, &body)).unwrap_err();
-    assert!(error.to_string().contains("more elements than bytes"), "{error}");
+    assert!(
+        error.to_string().contains("more elements than bytes"),
+        "{error}"
+    );
 }

@@ -23,7 +23,9 @@ fn topic_ref(index: usize, version: i16) -> TopicRef {
         return TopicRef::Name(StrBytes::from(topic_name(index)));
     }
     let hex = topic_uuid(index).replace('-', "");
-    TopicRef::Id(TopicId(u128::from_str_radix(&hex, 16).unwrap().to_be_bytes()))
+    TopicRef::Id(TopicId(
+        u128::from_str_radix(&hex, 16).unwrap().to_be_bytes(),
+    ))
 }
 
 fn their_request(topics: &Topics, version: i16, txn: Option<&str>) -> theirs::ProduceRequest {
@@ -54,7 +56,12 @@ fn decode(frame: Bytes) -> Result<ProduceRequest, RequestError> {
 }
 
 fn our_request(topics: &Topics, version: i16) -> ProduceRequest {
-    decode(oracle::request(&their_request(topics, version, None), version, 1)).unwrap()
+    decode(oracle::request(
+        &their_request(topics, version, None),
+        version,
+        1,
+    ))
+    .unwrap()
 }
 
 fn topics() -> impl Strategy<Value = Topics> {
@@ -152,13 +159,20 @@ fn records_are_slices_of_the_frame() {
 
 #[test]
 fn every_truncation_and_every_byte_too_many_is_refused() {
-    let topics = vec![vec![(0, Some(vec![7; 20])), (1, None)], vec![(5, Some(vec![]))]];
+    let topics = vec![
+        vec![(0, Some(vec![7; 20])), (1, None)],
+        vec![(5, Some(vec![]))],
+    ];
     for version in 3..=13 {
         let frame = oracle::request(&their_request(&topics, version, Some("txn")), version, 1);
         assert!(decode(frame.clone()).is_ok());
         for length in 0..frame.len() {
             let read = decode(frame.slice(..length));
-            assert!(read.is_err(), "version {version}, {length} of {} bytes", frame.len());
+            assert!(
+                read.is_err(),
+                "version {version}, {length} of {} bytes",
+                frame.len()
+            );
         }
         let mut longer = BytesMut::from(&frame[..]);
         longer.put_u8(0);
@@ -169,15 +183,27 @@ fn every_truncation_and_every_byte_too_many_is_refused() {
 #[test]
 fn counts_and_lengths_that_lie_are_refused() {
     // transactional id null, acks, timeout, then two thousand million topics.
-    let body = [&[0xff, 0xff, 0, 1, 0, 0, 0, 9][..], &[0x7f, 0xff, 0xff, 0xff]].concat();
+    let body = [
+        &[0xff, 0xff, 0, 1, 0, 0, 0, 9][..],
+        &[0x7f, 0xff, 0xff, 0xff],
+    ]
+    .concat();
     let error = decode(oracle::raw_request(api::PRODUCE, 3, false, &body)).unwrap_err();
-    assert!(error.to_string().contains("more elements than bytes"), "{error}");
+    assert!(
+        error.to_string().contains("more elements than bytes"),
+        "{error}"
+    );
 
     let mut body = BytesMut::new();
-    body.put_slice(&[0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b'a', 0, 0, 0, 1]);
+    body.put_slice(&[
+        0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b'a', 0, 0, 0, 1,
+    ]);
     body.put_slice(&[0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]);
     let error = decode(oracle::raw_request(api::PRODUCE, 3, false, &body)).unwrap_err();
-    assert!(error.to_string().contains("a length beyond the end"), "{error}");
+    assert!(
+        error.to_string().contains("a length beyond the end"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -197,7 +223,15 @@ fn too_many_partitions_are_refused() {
 #[test]
 fn versions_that_are_not_served_are_refused() {
     for version in [0, 2, 14] {
-        assert!(decode(oracle::raw_request(api::PRODUCE, version, version >= 9, &[0; 40])).is_err());
+        assert!(
+            decode(oracle::raw_request(
+                api::PRODUCE,
+                version,
+                version >= 9,
+                &[0; 40]
+            ))
+            .is_err()
+        );
     }
 }
 
@@ -207,8 +241,12 @@ fn unknown_tagged_fields_are_skipped() {
     let mut theirs = their_request(&topics, 13, None);
     let unknown = Bytes::from_static(b"from the future");
     theirs.unknown_tagged_fields.insert(40, unknown.clone());
-    theirs.topic_data[0].unknown_tagged_fields.insert(41, unknown.clone());
-    theirs.topic_data[0].partition_data[0].unknown_tagged_fields.insert(42, unknown);
+    theirs.topic_data[0]
+        .unknown_tagged_fields
+        .insert(41, unknown.clone());
+    theirs.topic_data[0].partition_data[0]
+        .unknown_tagged_fields
+        .insert(42, unknown);
     let read = decode(oracle::request(&theirs, 13, 1)).unwrap();
     assert_eq!(read.partitions.len(), 1);
     assert_eq!(read.partitions[0].partition, 3);

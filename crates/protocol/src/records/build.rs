@@ -34,7 +34,11 @@ pub fn encode(records: &[Record], options: BatchOptions) -> Result<Bytes, BatchE
         write_record(&mut payload, offset_delta, first.timestamp, record)?;
     }
     let (producer_id, producer_epoch, base_sequence) = options.producer.unwrap_or((-1, -1, -1));
-    let transactional = if options.transactional { TRANSACTIONAL_BIT } else { 0 };
+    let transactional = if options.transactional {
+        TRANSACTIONAL_BIT
+    } else {
+        0
+    };
     let header = BatchHeader {
         base_offset: 0,
         bytes: 0,
@@ -43,7 +47,11 @@ pub fn encode(records: &[Record], options: BatchOptions) -> Result<Bytes, BatchE
         attributes: options.codec.number() | transactional,
         last_offset_delta: record_count - 1,
         base_timestamp: first.timestamp,
-        max_timestamp: records.iter().map(|record| record.timestamp).max().unwrap_or(-1),
+        max_timestamp: records
+            .iter()
+            .map(|record| record.timestamp)
+            .max()
+            .unwrap_or(-1),
         producer_id,
         producer_epoch,
         base_sequence,
@@ -58,17 +66,16 @@ pub fn encode(records: &[Record], options: BatchOptions) -> Result<Bytes, BatchE
 /// # Errors
 /// As [`super::decode`].
 pub fn recompress(batch: &Bytes, codec: Codec, limit: usize) -> Result<Bytes, BatchError> {
-    let Opened { mut header, payload } = Opened::new(batch, limit)?;
+    let Opened {
+        mut header,
+        payload,
+    } = Opened::new(batch, limit)?;
     header.attributes = (header.attributes & !CODEC_BITS) | codec.number();
     assemble(header, codec, &payload)
 }
 
 /// Puts the header in front of the compressed records; its length and CRC are filled in here.
-fn assemble(
-    mut header: BatchHeader,
-    codec: Codec,
-    payload: &[u8],
-) -> Result<Bytes, BatchError> {
+fn assemble(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Result<Bytes, BatchError> {
     let compressed;
     let payload = if codec == Codec::None {
         payload
@@ -78,7 +85,10 @@ fn assemble(
     };
     header.bytes = BATCH_HEADER_BYTES + payload.len();
     if i32::try_from(header.bytes).is_err() {
-        return Err(BatchError::invalid(format!("a batch of {} bytes", header.bytes)));
+        return Err(BatchError::invalid(format!(
+            "a batch of {} bytes",
+            header.bytes
+        )));
     }
     let mut batch = BytesMut::with_capacity(header.bytes);
     batch.put_bytes(0, BATCH_HEADER_BYTES);
@@ -91,9 +101,10 @@ fn assemble(
 /// Bytes of a record in a batch without compression, at most.
 fn estimate(record: &Record) -> usize {
     // Seven numbers of the record, two of each header, all of ten bytes or fewer.
-    let headers = record.headers.iter().map(|(name, value)| {
-        10 + name.len() + value.as_ref().map_or(0, Bytes::len)
-    });
+    let headers = record
+        .headers
+        .iter()
+        .map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, Bytes::len));
     40 + record.key.as_ref().map_or(0, Bytes::len)
         + record.value.as_ref().map_or(0, Bytes::len)
         + headers.sum::<usize>()

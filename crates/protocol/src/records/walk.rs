@@ -56,7 +56,13 @@ pub(super) struct Records<'a> {
 
 impl<'a> Records<'a> {
     pub(super) fn new(payload: &'a [u8], count: i32) -> Self {
-        Self { cursor: Cursor { bytes: payload, at: 0 }, left: count.max(0) }
+        Self {
+            cursor: Cursor {
+                bytes: payload,
+                at: 0,
+            },
+            left: count.max(0),
+        }
     }
 }
 
@@ -138,13 +144,20 @@ impl Cursor<'_> {
     }
 
     fn header(&mut self) -> Result<RawHeader, BatchError> {
-        let name = self.field()?.ok_or_else(|| self.invalid("header without a name"))?;
+        let name = self
+            .field()?
+            .ok_or_else(|| self.invalid("header without a name"))?;
         Ok((name, self.field()?))
     }
 
     fn record(&mut self) -> Result<RawRecord, BatchError> {
-        let body = self.field()?.ok_or_else(|| self.invalid("record of length -1"))?;
-        let mut inside = Cursor { bytes: &self.bytes[..body.end], at: body.start };
+        let body = self
+            .field()?
+            .ok_or_else(|| self.invalid("record of length -1"))?;
+        let mut inside = Cursor {
+            bytes: &self.bytes[..body.end],
+            at: body.start,
+        };
         // The record's attributes: one byte without a meaning so far.
         if inside.at == inside.bytes.len() {
             return Err(inside.invalid("empty record"));
@@ -167,6 +180,13 @@ impl Cursor<'_> {
         if header_count == 0 {
             inside.finish("record's fields")?;
         }
-        Ok(RawRecord { timestamp_delta, offset_delta, key, value, header_count, headers })
+        Ok(RawRecord {
+            timestamp_delta,
+            offset_delta,
+            key,
+            value,
+            header_count,
+            headers,
+        })
     }
 }

@@ -33,9 +33,15 @@ macro_rules! cold_path {
         $each!(AlterConfigsRequest, AlterConfigsResponse);
         $each!(CreatePartitionsRequest, CreatePartitionsResponse);
         $each!(DeleteGroupsRequest, DeleteGroupsResponse);
-        $each!(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse);
+        $each!(
+            IncrementalAlterConfigsRequest,
+            IncrementalAlterConfigsResponse
+        );
         $each!(DescribeClusterRequest, DescribeClusterResponse);
-        $each!(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
+        $each!(
+            DescribeTopicPartitionsRequest,
+            DescribeTopicPartitionsResponse
+        );
     };
 }
 
@@ -69,7 +75,10 @@ fn every_served_request_of_another_implementation_is_read() {
                     request.decode::<ours::$request>().unwrap();
                 }
                 let message = ours::$request::default();
-                assert_eq!(our_request(&message, version).decode::<ours::$request>(), Ok(message));
+                assert_eq!(
+                    our_request(&message, version).decode::<ours::$request>(),
+                    Ok(message)
+                );
             }
         };
     }
@@ -116,12 +125,18 @@ fn api_versions_of_the_future_still_have_a_correlation_id() {
         frame.put_i32(1234);
         frame.put_slice(body);
         let request = Request::parse(frame.freeze()).unwrap();
-        assert_eq!((request.api_version, request.correlation_id), (i16::MAX, 1234));
+        assert_eq!(
+            (request.api_version, request.correlation_id),
+            (i16::MAX, 1234)
+        );
         assert!(request.decode::<ours::ApiVersionsRequest>().is_err());
     }
     let error = ours::ApiVersionsResponse::default();
     let frame = response::encode(1234, 0, &error).unwrap();
-    assert_eq!(oracle::response::<theirs::ApiVersionsResponse>(&frame, 0).0, 1234);
+    assert_eq!(
+        oracle::response::<theirs::ApiVersionsResponse>(&frame, 0).0,
+        1234
+    );
 }
 
 #[test]
@@ -187,7 +202,11 @@ fn every_truncation_is_refused() {
         for length in 0..frame.len() {
             let read = Request::parse(frame.slice(..length))
                 .and_then(|request| request.decode::<ours::CreateTopicsRequest>());
-            assert!(read.is_err(), "version {version}, {length} of {} bytes", frame.len());
+            assert!(
+                read.is_err(),
+                "version {version}, {length} of {} bytes",
+                frame.len()
+            );
         }
     }
 }
