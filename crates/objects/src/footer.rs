@@ -84,6 +84,12 @@ pub struct IndexEntry {
 }
 
 impl RunEntry {
+    /// Whether these are the run's bytes.
+    #[must_use]
+    pub fn matches_checksum(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.length && crc32c(bytes) == self.crc
+    }
+
     /// The last indexed batch at or before the record that is `record` records into the run.
     #[must_use]
     pub fn seek_record(&self, record: u64) -> Option<IndexEntry> {

@@ -16,6 +16,12 @@ macro_rules! error_codes {
             )*
         }
 
+        impl Default for ErrorCode {
+            fn default() -> Self {
+                Self::None
+            }
+        }
+
         impl ErrorCode {
             /// The name in Kafka's protocol guide.
             #[must_use]
@@ -181,11 +187,5 @@ impl ErrorCode {
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
     }
 }

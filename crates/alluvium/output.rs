@@ -1,0 +1,69 @@
+//! Data goes to standard output, everything else to standard error. A reader that went away is no
+//! failure.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+
+/// Standard output, buffered; lines of data.
+pub(crate) struct Output {
+    out: io::BufWriter<io::Stdout>,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { out: io::BufWriter::new(io::stdout()) }
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.write(bytes)?;
+        self.write(b"\n")
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).or_else(gone)
+    }
+
+    /// Shows what was written so far.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().or_else(gone)
+    }
+}
+
+/// A closed pipe ends the process as if all had been read, as `head` expects.
+#[allow(clippy::exit, reason = "there is nobody left to write to")]
+fn gone(error: io::Error) -> Result<(), Failure> {
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    Err(Failure::Failed(format!("cannot write to standard output: {error}")))
+}
+
+/// A line for the person, not for the data.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// An error for the person.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "error: {text}");
+}
+
+/// A bar on standard error for work of known length in bytes; hidden when nobody looks.
+pub(crate) fn progress(bytes: u64) -> ProgressBar {
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target);
+    let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+    match ProgressStyle::with_template(style) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
