@@ -191,7 +191,7 @@ async fn cut_during_load(
     }
     // First what was answered, then the cut: nothing that was answered may be missing after it.
     let answered = answered.lock().unwrap().clone();
-    let left = if seed % 2 == 0 {
+    let left = if seed.is_multiple_of(2) {
         disk.crash()
     } else {
         disk.crash_torn(seed)
@@ -237,7 +237,7 @@ async fn one_command_at_a_time_is_applied_exactly_once_across_cuts() {
     let mut disk = ForgetfulDisk::default();
     let mut proposed = 0_i64;
     let mut first = None;
-    for round in 0..12 {
+    for round in 0..12_u64 {
         let node = start(&disk).await;
         for _ in 0..=round {
             let id = allocate(&node.metadata()).await.unwrap();
@@ -245,7 +245,7 @@ async fn one_command_at_a_time_is_applied_exactly_once_across_cuts() {
             assert_eq!(id, first + proposed, "round {round}");
             proposed += 1;
         }
-        disk = if round % 2 == 0 {
+        disk = if round.is_multiple_of(2) {
             disk.crash()
         } else {
             disk.crash_torn(round)
