@@ -1,14 +1,56 @@
 //! Topics and their configuration: Kafka's rules, checked before a command is made.
+//!
+//! [`Topics`] carries the static configuration of the process. A setting's value is the dynamic one
+//! of the cluster, else the static one, else the default; a topic's setting is its own, else what
+//! the broker settings make its default. What a setting is and what becomes of it stands in one
+//! table each for topics ([`TOPIC_CONFIGS`]) and brokers ([`broker_configs()`]).
+
+mod alter;
+mod broker_configs;
+mod create;
+mod definition;
+mod delete;
+mod describe;
+mod grow;
+mod names;
+mod placement;
+mod reasons;
+mod settings;
+mod topic_configs;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use alluvium_metadata::{Refusal, State, Topic};
+use alluvium_cluster::{Metadata, ProposeError};
+use alluvium_metadata::{Command, Outcome, Refusal, State, Topic};
 use alluvium_protocol::compression::Codec;
-use alluvium_types::{Millis, TopicId};
+use alluvium_types::{ErrorCode, Millis, TopicId};
+
+pub use alter::{Alteration, AlterationOp};
+pub use broker_configs::{broker_config, broker_configs};
+pub use create::{CreatedTopic, NewTopic};
+pub use definition::{Definition, Kind, Stance, nearest};
+pub use describe::{ConfigSource, DescribedConfig, Synonym};
+pub use names::{check_name, is_internal};
+pub use placement::Placement;
+pub use topic_configs::{TOPIC_CONFIGS, topic_config};
 
 /// Rules, defaults and the static configuration of the process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Topics {}
+pub struct Topics {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// What the process was started with.
+    statics: BTreeMap<String, String>,
+    /// The settings of a topic that sets nothing, in a cluster that sets nothing.
+    defaults: TopicSettings,
+}
 
 /// The settings of a topic that the data path heeds, defaults filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +67,7 @@ pub struct TopicSettings {
     pub timestamp_after_max: Millis,
     /// `alluvium.lane`.
     pub lane: Lane,
-    /// `cleanup.policy` contains "compact": every record needs a key.
+    /// `cleanup.policy` says compact: every record needs a key.
     pub compacted: bool,
 }
 
@@ -44,24 +86,46 @@ impl Topics {
     /// Takes the process's static configuration: Kafka's broker settings by their names.
     ///
     /// # Errors
-    /// Every setting that is unknown or has an impossible value, in one text.
+    /// Every setting that is unknown or has an impossible value, in one text, a line for each.
     pub fn new(broker_configs: BTreeMap<String, String>) -> Result<Self, String> {
-        let _ = broker_configs;
-        todo!()
+        let statics = settings::check_statics(broker_configs)?;
+        let defaults = settings::resolve(&statics, &BTreeMap::new(), &BTreeMap::new());
+        Ok(Self {
+            shared: Arc::new(Shared { statics, defaults }),
+        })
     }
 
     /// A topic's settings.
     #[must_use]
     pub fn settings(&self, state: &State, topic: &Topic) -> TopicSettings {
-        let _ = (state, topic);
-        todo!()
+        let dynamics = state.cluster_configs();
+        if dynamics.is_empty() && topic.configs.is_empty() {
+            return self.shared.defaults;
+        }
+        settings::resolve(&self.shared.statics, dynamics, &topic.configs)
     }
 
     /// A broker setting's value as it stands (dynamic, static, default), by name.
     #[must_use]
     pub fn broker(&self, state: &State, name: &str) -> Option<String> {
-        let _ = (state, name);
-        todo!()
+        settings::broker_value(&self.shared.statics, state.cluster_configs(), name)
+            .map(str::to_owned)
+    }
+
+    /// A broker setting that is a number; 0 if it has no value.
+    #[must_use]
+    pub fn broker_int(&self, state: &State, name: &str) -> i64 {
+        settings::broker_value(&self.shared.statics, state.cluster_configs(), name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// A broker setting that is true or false.
+    #[must_use]
+    pub fn broker_bool(&self, state: &State, name: &str) -> bool {
+        settings::broker_value(&self.shared.statics, state.cluster_configs(), name)
+            .and_then(definition::parse_bool)
+            .unwrap_or(false)
     }
 
     /// Makes a topic on first use, when `auto.create.topics.enable` says so; its id, also when
@@ -71,11 +135,67 @@ impl Topics {
     /// Not enabled, an invalid name, or the quorum's refusal.
     pub async fn auto_create(
         &self,
-        metadata: &alluvium_cluster::Metadata,
+        metadata: &Metadata,
         now: Millis,
         name: &str,
     ) -> Result<TopicId, Refusal> {
-        let _ = (metadata, now, name);
-        todo!()
+        let existing = |state: &State| state.topic_by_name(name).map(|topic| topic.id);
+        if let Some(id) = metadata.read(existing) {
+            return Ok(id);
+        }
+        if is_internal(name) {
+            return Err(refuse(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("Topic '{name}' is internal; its contents are kept in the metadata."),
+            ));
+        }
+        check_name(name)?;
+        if !metadata.read(|state| self.broker_bool(state, "auto.create.topics.enable")) {
+            return Err(refuse(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("Topic '{name}' does not exist and auto.create.topics.enable is false."),
+            ));
+        }
+        match self
+            .create(metadata, now, &NewTopic::named(name), false)
+            .await
+        {
+            Ok(created) => Ok(created.id),
+            Err(refusal) => match metadata.read(existing) {
+                Some(id) => Ok(id),
+                None => Err(refusal),
+            },
+        }
     }
+}
+
+fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        message: message.into(),
+    }
+}
+
+/// Proposes a command; what the quorum refuses, or does not answer, is a refusal.
+async fn decide(metadata: &Metadata, command: Command) -> Result<Outcome, Refusal> {
+    match metadata.propose(command).await {
+        Ok(applied) => match applied.outcome {
+            Outcome::Refused(refusal) => Err(refusal),
+            outcome => Ok(outcome),
+        },
+        // Both codes make Kafka's clients try again.
+        Err(error @ ProposeError::Unavailable(_)) => {
+            Err(refuse(ErrorCode::NotController, error.to_string()))
+        }
+        Err(error @ ProposeError::TimedOut) => {
+            Err(refuse(ErrorCode::RequestTimedOut, error.to_string()))
+        }
+    }
+}
+
+fn unknown_topic(name: &str) -> Refusal {
+    refuse(
+        ErrorCode::UnknownTopicOrPartition,
+        format!("The topic '{name}' does not exist."),
+    )
 }

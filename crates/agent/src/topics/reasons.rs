@@ -1,0 +1,29 @@
+//! Why settings have no effect, or none yet, or are refused: the words that users read.
+
+pub(super) const REPLICATION: &str =
+    "the object store keeps the copies, agents do not copy partitions from each other";
+pub(super) const SEGMENTS: &str = "there are no segment files; objects are cut by size and time";
+pub(super) const STORE_SYNC: &str = "every batch is durable before it is acknowledged";
+pub(super) const REMOTE: &str = "all records are in the object store, there is no second tier";
+pub(super) const LEVELS: &str = "each codec's usual level is used";
+pub(super) const RETENTION: &str = "records are kept until they or their topic are deleted by hand";
+pub(super) const COMPACTION: &str = "records are neither compacted nor deleted by a policy";
+pub(super) const TRANSACTIONS: &str = "there are no transactions yet";
+pub(super) const NEW_GROUPS: &str =
+    "only the classic group protocol is served, which every client speaks";
+pub(super) const OFFSETS_IN_METADATA: &str =
+    "committed offsets live in the metadata, not in a topic";
+pub(super) const THREADS: &str = "work runs as tasks on one thread per processor";
+pub(super) const PURGATORY: &str = "a request that waits is woken by what it waits for";
+pub(super) const QUORUM: &str = "the metadata quorum has settings of its own";
+pub(super) const METRICS: &str = "metrics are served over HTTP, they take no Java classes";
+pub(super) const QUOTAS: &str = "there are no quotas yet";
+pub(super) const DELEGATION: &str = "there are no delegation tokens";
+pub(super) const CLEANER: &str = "there is no log cleaner of Kafka's kind";
+pub(super) const PLACES: &str = "use --data-dir and --store";
+pub(super) const LISTEN: &str = "use --kafka, or kafka.listen and kafka.advertise";
+pub(super) const ROLES: &str = "use roles = [\"agent\", \"metadata\"]";
+pub(super) const IDENTITY: &str = "agents get their ids from the metadata quorum";
+pub(super) const SECURITY: &str =
+    "the listener has neither encryption nor authentication nor authorisation yet";
+pub(super) const PLUGINS: &str = "Java classes cannot be loaded";
