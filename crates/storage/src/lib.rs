@@ -5,8 +5,14 @@
 //! - [`bucket`]: one narrow interface to S3, a folder or memory.
 //! - [`cache`]: blocks of immutable objects, in memory.
 //! - [`journal`]: an append-only log on the local disk; the Raft log lives in one.
+//! - [`conformance`]: what every store must do, for tests.
+//!
+//! Objects flow from a caller's buffers to [`bucket::Bucket::create`] uncopied, and back through
+//! [`cache::Cache::read`] as slices of cached blocks. Journal entries flow from
+//! [`journal::Journal::submit`] to one I/O thread, which calls back when they are durable.
 
 pub mod bucket;
 pub mod cache;
+pub mod conformance;
 pub mod disk;
 pub mod journal;

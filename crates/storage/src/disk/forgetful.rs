@@ -33,6 +33,8 @@ struct State {
     live: BTreeMap<PathBuf, Node>,
     /// Names as a machine would find them after a crash.
     durable: BTreeMap<PathBuf, Node>,
+    /// Changes of names since their folders were synced, each one whole or not at all.
+    unsynced: Vec<Vec<(PathBuf, Option<Node>)>>,
     crashed: bool,
     faults: Faults,
 }
@@ -69,8 +71,8 @@ impl ForgetfulDisk {
         self.cut(None)
     }
 
-    /// Like [`ForgetfulDisk::crash`], but of what was not synced some sectors and some names are
-    /// there by chance (by `seed`), in no order, as with a real disk.
+    /// Like [`ForgetfulDisk::crash`], but of what was not synced some is there by chance (by `seed`):
+    /// sectors of contents in no order, changes of names up to some moment, as with a real disk.
     #[must_use]
     pub fn crash_torn(&self, seed: u64) -> Self {
         self.cut(Some(StdRng::seed_from_u64(seed)))
@@ -126,14 +128,11 @@ impl ForgetfulDisk {
         old.crashed = true;
         let mut names = old.durable.clone();
         if let Some(chance) = &mut chance {
-            let paths: Vec<PathBuf> = old.live.keys().chain(old.durable.keys()).cloned().collect();
-            for path in paths {
-                if old.live.get(&path) == old.durable.get(&path) || chance.random_bool(0.5) {
-                    continue;
-                }
-                match old.live.get(&path) {
-                    Some(node) => names.insert(path, *node),
-                    None => names.remove(&path),
+            let kept = chance.random_range(0..=old.unsynced.len());
+            for (path, node) in old.unsynced.iter().take(kept).flatten() {
+                match node {
+                    Some(node) => names.insert(path.clone(), *node),
+                    None => names.remove(path),
                 };
             }
         }
@@ -190,6 +189,17 @@ impl State {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(())
+    }
+
+    /// Changes names, all of them at once.
+    fn change<const N: usize>(&mut self, names: [(PathBuf, Option<Node>); N]) {
+        for (path, node) in &names {
+            match node {
+                Some(node) => self.live.insert(path.clone(), *node),
+                None => self.live.remove(path),
+            };
+        }
+        self.unsynced.push(names.into());
     }
 
     fn sync_asked(&mut self) -> io::Result<()> {
@@ -268,7 +278,7 @@ impl Disk for ForgetfulDisk {
             if state.live.contains_key(folder) {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
-            state.live.insert(folder.to_path_buf(), Node::Dir);
+            state.change([(folder.to_path_buf(), Some(Node::Dir))]);
         }
         Ok(())
     }
@@ -286,7 +296,7 @@ impl Disk for ForgetfulDisk {
             modified: SystemTime::now(),
         };
         state.inodes.insert(number, inode);
-        state.live.insert(path, Node::File(number));
+        state.change([(path, Some(Node::File(number)))]);
         Ok(self.handle(number))
     }
 
@@ -324,8 +334,7 @@ impl Disk for ForgetfulDisk {
         if state.live.get(&to) == Some(&Node::Dir) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        state.live.remove(&from);
-        state.live.insert(to, Node::File(inode));
+        state.change([(from, None), (to, Some(Node::File(inode)))]);
         Ok(())
     }
 
@@ -334,7 +343,7 @@ impl Disk for ForgetfulDisk {
         let mut state = self.running()?;
         let inode = state.file(&clean(from))?;
         state.free_name(&to)?;
-        state.live.insert(to, Node::File(inode));
+        state.change([(to, Some(Node::File(inode)))]);
         Ok(())
     }
 
@@ -342,7 +351,7 @@ impl Disk for ForgetfulDisk {
         let path = clean(path);
         let mut state = self.running()?;
         state.file(&path)?;
-        state.live.remove(&path);
+        state.change([(path, None)]);
         Ok(())
     }
 
@@ -357,6 +366,10 @@ impl Disk for ForgetfulDisk {
             return Ok(());
         }
         let state = &mut *state;
+        for change in &mut state.unsynced {
+            change.retain(|(name, _)| parent(name) != path);
+        }
+        state.unsynced.retain(|change| !change.is_empty());
         state.durable.retain(|name, _| parent(name) != path);
         for (name, node) in &state.live {
             if parent(name) == path {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::index::{Index, Location};
 use super::record::{ALIGN, Kind, Record, WINDOW_BYTES, Window};
 use super::segment::{
-    FileKind, Previous, SEGMENT_HEADER_BYTES, Segment, Segments, segment_bytes, write_zeros,
+    FileKind, Kept, Previous, SEGMENT_HEADER_BYTES, Segment, Segments, segment_bytes, write_zeros,
 };
 use super::{JournalError, NOTE_SLOTS, Notes};
 use crate::disk::{Disk, create_dir_durable};
@@ -47,7 +47,11 @@ pub(super) fn recover(
     let mut position = SEGMENT_HEADER_BYTES;
     let mut zeroed = 0;
     if live.is_empty() {
-        let (segment, filled) = segments.make(1, Previous::default(), 0)?;
+        let kept = Kept {
+            purged: None,
+            notes: notes.clone(),
+        };
+        let (segment, filled) = segments.make(1, Previous::default(), &kept, 0)?;
         zeroed = filled;
         live.push_back(Arc::new(segment));
     } else {
@@ -165,6 +169,10 @@ fn replay(
         )
         .map_err(|reason| JournalError::damaged(&segment.path, position, &reason))?;
         position = record.end;
+    }
+    if position < segment.kept_end {
+        let reason = "a record is damaged that was durable before the segment was used";
+        return Err(JournalError::damaged(&segment.path, position, reason));
     }
     Ok(position)
 }

@@ -12,7 +12,11 @@
 //! | 24 | 8 | capacity: bytes of the file |
 //! | 32 | 8 | generation of the segment before, or zero |
 //! | 40 | 8 | where the segment before ended, or zero |
-//! | 48 | 16 | zero |
+//! | 48 | 8 | where the records end that were written before the segment got its name |
+//! | 56 | 8 | zero |
+//!
+//! The records that a segment begins with repeat the last purge and the current notes: with them durable
+//! before the segment is there, older segments are needed for their entries only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +24,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 
-use super::JournalError;
-use super::record::{long, short};
+use super::record::{Batch, Kind, long, record_bytes, short};
+use super::{JournalError, Notes};
 use crate::disk::{Disk, DiskFile};
 
 /// Bytes in front of the first record.
@@ -43,6 +47,8 @@ pub(super) struct Segment {
     /// Bytes of the file.
     pub(super) capacity: u64,
     pub(super) previous: Previous,
+    /// Where the records end that were written before the segment got its name.
+    pub(super) kept_end: u64,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn DiskFile>,
 }
@@ -52,6 +58,35 @@ pub(super) struct Segment {
 pub(super) struct Previous {
     pub(super) generation: u64,
     pub(super) end: u64,
+}
+
+/// What must outlive older segments.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) purged: Option<u64>,
+    pub(super) notes: Notes,
+}
+
+impl Kept {
+    fn bytes(&self) -> u64 {
+        let notes = self
+            .notes
+            .iter()
+            .flatten()
+            .map(|note| record_bytes(note.len()));
+        notes.sum::<u64>() + record_bytes(0)
+    }
+
+    fn write(&self, batch: &mut Batch) {
+        if let Some(purged) = self.purged {
+            batch.push(Kind::Purge, 0, purged, &[]);
+        }
+        for (slot, note) in (0_u8..).zip(&self.notes) {
+            if let Some(value) = note {
+                batch.push(Kind::Note, slot, 0, std::slice::from_ref(value));
+            }
+        }
+    }
 }
 
 /// What a file of the journal's folder is, by its name.
@@ -98,56 +133,55 @@ impl Segments {
         &mut self,
         sequence: u32,
         previous: Previous,
+        kept: &Kept,
         needed: u64,
     ) -> Result<(Segment, u64), JournalError> {
-        let whole = (SEGMENT_HEADER_BYTES + needed).next_multiple_of(PAGE);
+        let whole = (SEGMENT_HEADER_BYTES + kept.bytes() + needed).next_multiple_of(PAGE);
         let capacity = self.segment_bytes.max(whole);
         let generation = rand::random::<u64>().max(1);
+        let mut batch = Batch::new(generation, SEGMENT_HEADER_BYTES);
+        kept.write(&mut batch);
+        let (_, kept_end, records) = batch.finish();
+        let mut first = vec![header(sequence, generation, capacity, previous, kept_end)];
+        first.extend(records);
+
         let path = self.path(sequence, "segment");
         let spare = if capacity == self.segment_bytes {
             self.spare.take()
         } else {
             None
         };
-        let (made, recycled) = match spare {
-            Some(spare) => (spare, true),
-            None => (self.path(sequence, "new"), false),
-        };
+        let recycled = spare.is_some();
+        let made = spare.unwrap_or_else(|| self.path(sequence, "new"));
         let fill = || {
             let file = if recycled {
                 self.disk.open(&made)?
             } else {
-                let file = self.disk.create_new(&made)?;
-                file.set_len(capacity)?;
-                file
+                self.disk.create_new(&made)?
             };
-            let header = header(sequence, generation, capacity, previous);
-            file.write_at(&[header], 0)?;
-            let zeroed = if recycled {
-                capacity
-            } else {
-                ZERO_STEP.min(capacity)
-            };
+            let mut zeroed = capacity;
             if !recycled {
-                write_zeros(file.as_ref(), SEGMENT_HEADER_BYTES, zeroed)?;
+                zeroed = (kept_end + ZERO_STEP).min(capacity);
+                file.set_len(capacity)?;
+                write_zeros(file.as_ref(), kept_end, zeroed)?;
             }
+            file.write_at(&first, 0)?;
             file.sync()?;
             self.disk.rename(&made, &path)?;
             self.disk.sync_dir(&self.dir)?;
             Ok((file, zeroed))
         };
         let (file, zeroed) = fill().map_err(|error| JournalError::io(&path, &error))?;
-        Ok((
-            Segment {
-                sequence,
-                generation,
-                capacity,
-                previous,
-                path,
-                file,
-            },
-            zeroed,
-        ))
+        let segment = Segment {
+            sequence,
+            generation,
+            capacity,
+            previous,
+            kept_end,
+            path,
+            file,
+        };
+        Ok((segment, zeroed))
     }
 
     /// Keeps a segment for reuse, or removes it. Its name is gone for good when this returns: were
@@ -204,13 +238,14 @@ impl Segment {
             generation: long(&header, 32),
             end: long(&header, 40),
         };
-        let generation = long(&header, 16);
+        let (generation, kept_end) = (long(&header, 16), long(&header, 48));
         let path = path.to_path_buf();
         Ok(Self {
             sequence,
             generation,
             capacity,
             previous,
+            kept_end,
             path,
             file,
         })
@@ -235,7 +270,13 @@ pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> std::io:
     file.write_at(&parts, start)
 }
 
-fn header(sequence: u32, generation: u64, capacity: u64, previous: Previous) -> Bytes {
+fn header(
+    sequence: u32,
+    generation: u64,
+    capacity: u64,
+    previous: Previous,
+    kept_end: u64,
+) -> Bytes {
     let mut header = vec![0; 64];
     header[..8].copy_from_slice(MAGIC);
     header[12..16].copy_from_slice(&sequence.to_le_bytes());
@@ -243,6 +284,7 @@ fn header(sequence: u32, generation: u64, capacity: u64, previous: Previous) -> 
     header[24..32].copy_from_slice(&capacity.to_le_bytes());
     header[32..40].copy_from_slice(&previous.generation.to_le_bytes());
     header[40..48].copy_from_slice(&previous.end.to_le_bytes());
+    header[48..56].copy_from_slice(&kept_end.to_le_bytes());
     let crc = crc32c(&header[12..]);
     header[8..12].copy_from_slice(&crc.to_le_bytes());
     header.into()

@@ -386,6 +386,14 @@ impl Model {
         }
     }
 
+    /// Lengths and first bytes, which are serial numbers.
+    fn sketch(&self) -> String {
+        let short = |bytes: &Bytes| (bytes.len(), bytes.first().copied());
+        let entries: Vec<_> = self.entries.iter().map(|(n, b)| (n, short(b))).collect();
+        let notes: Vec<_> = self.notes.iter().map(|(n, b)| (n, short(b))).collect();
+        format!("{:?} {entries:?} notes {notes:?}", self.range)
+    }
+
     fn of(journal: &Journal, purged: u64) -> Self {
         let notes = (0..16)
             .filter_map(|slot| Some((slot, journal.note(slot)?)))
@@ -513,10 +521,9 @@ impl Run {
             .iter()
             .find(|m| Model::of(&self.journal, m.purged) == **m);
         let found = found.unwrap_or_else(|| {
-            panic!(
-                "found {:?}, not one of {candidates:?}",
-                Model::of(&self.journal, 0)
-            )
+            let candidates: Vec<String> = candidates.iter().map(Model::sketch).collect();
+            let found = Model::of(&self.journal, 0).sketch();
+            panic!("found {found}, not one of:\n{}", candidates.join("\n"))
         });
         self.states = vec![found.clone()];
         (self.submitted, self.durable) = (0, 0);

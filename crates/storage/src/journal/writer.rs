@@ -8,12 +8,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use metrics::{Counter, Histogram};
 
+use super::JournalError;
 use super::index::Location;
 use super::record::{Batch, Kind, record_bytes};
 use super::recover::Recovered;
-use super::segment::{Previous, SEGMENT_HEADER_BYTES, Segment, Segments, ZERO_STEP, write_zeros};
+use super::segment::{Kept, Previous, Segment, Segments, ZERO_STEP, write_zeros};
 use super::state::{Op, Shared, Submission};
-use super::{JournalError, Notes};
 
 /// Owns the files. Lives on the journal's thread.
 #[derive(Debug)]
@@ -25,8 +25,7 @@ pub(super) struct Writer {
     position: u64,
     zeroed: u64,
     /// Last purge and notes at this point of the stream of writes, for the start of the next segment.
-    purged: Option<u64>,
-    notes: Notes,
+    kept: Kept,
     bytes_written: Counter,
     write_seconds: Histogram,
 }
@@ -61,8 +60,7 @@ impl Writer {
             live,
             position,
             zeroed,
-            purged,
-            notes,
+            kept: Kept { purged, notes },
             bytes_written: metrics::counter!("alluvium_journal_written_bytes_total"),
             write_seconds: metrics::histogram!("alluvium_journal_write_seconds"),
         })
@@ -132,11 +130,11 @@ impl Writer {
                 }
                 Op::TruncateAfter(_) => {}
                 Op::PurgeTo(index) => {
-                    self.purged = self.purged.max(Some(*index));
+                    self.kept.purged = self.kept.purged.max(Some(*index));
                     done.purges = true;
                 }
                 Op::Note { slot, value } => {
-                    if let Some(note) = self.notes.get_mut(usize::from(*slot)) {
+                    if let Some(note) = self.kept.notes.get_mut(usize::from(*slot)) {
                         *note = Some(value.clone());
                     }
                 }
@@ -166,28 +164,13 @@ impl Writer {
             generation: self.active.generation,
             end: self.position,
         };
-        let notes = self
-            .notes
-            .iter()
-            .flatten()
-            .map(|note| record_bytes(note.len()));
-        let kept = notes.sum::<u64>() + record_bytes(0);
         let sequence = self.active.sequence.saturating_add(1);
-        let (segment, zeroed) = self.segments.make(sequence, previous, kept + needed)?;
+        let (segment, zeroed) = self.segments.make(sequence, previous, &self.kept, needed)?;
         self.active = Arc::new(segment);
-        self.position = SEGMENT_HEADER_BYTES;
+        self.position = self.active.kept_end;
         self.zeroed = zeroed;
         done.made.push(Arc::clone(&self.active));
-        let mut batch = Batch::new(self.active.generation, self.position);
-        if let Some(purged) = self.purged {
-            batch.push(Kind::Purge, 0, purged, &[]);
-        }
-        for (slot, note) in (0_u8..).zip(&self.notes) {
-            if let Some(value) = note {
-                batch.push(Kind::Note, slot, 0, std::slice::from_ref(value));
-            }
-        }
-        Ok(batch)
+        Ok(Batch::new(self.active.generation, self.position))
     }
 
     /// Recycles the segments before `oldest`, the oldest one that holds an entry.
