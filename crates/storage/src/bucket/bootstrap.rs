@@ -57,7 +57,10 @@ impl Refusal {
         Self {
             status: answer.map(|answer| answer.status().as_u16()),
             code: error.code().unwrap_or_default().to_owned(),
-            words: words(error),
+            words: match (error.code(), error.message()) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                _ => words(error),
+            },
             region: region.map(str::to_owned),
         }
     }
@@ -138,10 +141,6 @@ impl Admin {
                  bucket in region {}, or grant them that permission",
                 self.region
             ))),
-            "InvalidBucketName" => Err(OpenError(format!(
-                "s3://{bucket}: S3 does not allow this name for a bucket (3 to 63 lower-case \
-                 letters, digits, dots and hyphens)"
-            ))),
             _ => Err(self.explain(&refusal, "s3:CreateBucket")),
         }
     }
@@ -175,6 +174,11 @@ impl Admin {
             }
             "RequestTimeTooSkewed" => {
                 "this machine's clock differs from the store's: set it right".to_owned()
+            }
+            "InvalidBucketName" => {
+                "S3 does not allow this name for a bucket (3 to 63 lower-case letters, digits, dots \
+                 and hyphens)"
+                    .to_owned()
             }
             "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
                 return self.wrong_region(refusal);

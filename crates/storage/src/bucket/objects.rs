@@ -46,8 +46,12 @@ struct S3 {
 
 impl Objects {
     pub(super) fn memory() -> Self {
+        Self::over(Arc::new(InMemory::new()))
+    }
+
+    pub(super) fn over(store: Arc<dyn ObjectStore>) -> Self {
         Self {
-            store: Arc::new(InMemory::new()),
+            store,
             s3: None,
             prefix: String::new(),
         }

@@ -68,6 +68,8 @@ pub(super) async fn existing(bucket: &str, prefix: String) -> Result<Objects, Op
         .with_bucket_name(bucket)
         .with_region(region)
         .with_retry(retries())
+        // Objects are deleted one by one, and not every store knows the bulk request.
+        .with_disable_bulk_delete(true)
         .with_client_options(client_options(endpoint.as_deref()));
     if let Some(credentials) = Credentials::of(&sdk) {
         builder = builder.with_credentials(Arc::new(credentials));
