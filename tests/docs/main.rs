@@ -11,7 +11,13 @@ const TABLE_BEGIN: &str = "<!-- api keys: begin -->\n";
 const TABLE_END: &str = "<!-- api keys: end -->";
 
 /// Folders that hold nothing of the project's own.
-const FOREIGN: [&str; 5] = [".git", "target", "alluvium-data", ".terraform", "__pycache__"];
+const FOREIGN: [&str; 5] = [
+    ".git",
+    "target",
+    "alluvium-data",
+    ".terraform",
+    "__pycache__",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -39,7 +45,10 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// Every page with its text.
@@ -55,7 +64,11 @@ fn parted(text: &str) -> (Vec<&str>, Vec<(&str, &str)>) {
     let mut block: Option<&str> = None;
     for line in text.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
-            block = if block.is_some() { None } else { Some(language.trim()) };
+            block = if block.is_some() {
+                None
+            } else {
+                Some(language.trim())
+            };
         } else if let Some(language) = block {
             code.push((language, line));
         } else {
@@ -67,12 +80,20 @@ fn parted(text: &str) -> (Vec<&str>, Vec<(&str, &str)>) {
 }
 
 fn versions(min: i16, max: i16) -> String {
-    if min == max { min.to_string() } else { format!("{min}–{max}") }
+    if min == max {
+        min.to_string()
+    } else {
+        format!("{min}–{max}")
+    }
 }
 
 /// The table of docs/compatibility.md.
 fn table() -> String {
-    let mut text = format!("\n{} of {} request APIs are served.\n\n", SERVED.len(), KNOWN.len());
+    let mut text = format!(
+        "\n{} of {} request APIs are served.\n\n",
+        SERVED.len(),
+        KNOWN.len()
+    );
     text.push_str("| key | API | versions served |\n| ---: | --- | --- |\n");
     for (key, name) in KNOWN {
         let cell = match served(*key) {
@@ -95,8 +116,12 @@ fn table() -> String {
 fn the_table_of_api_keys_is_what_is_served() {
     let path = root().join("docs/compatibility.md");
     let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(TABLE_BEGIN).expect("the marker before the table");
-    let (found, after) = rest.split_once(TABLE_END).expect("the marker after the table");
+    let (before, rest) = text
+        .split_once(TABLE_BEGIN)
+        .expect("the marker before the table");
+    let (found, after) = rest
+        .split_once(TABLE_END)
+        .expect("the marker after the table");
     if found == table() {
         return;
     }
@@ -104,12 +129,18 @@ fn the_table_of_api_keys_is_what_is_served() {
         std::env::var_os("UPDATE_DOCS").is_some(),
         "docs/compatibility.md is out of date; run UPDATE_DOCS=1 cargo test --test docs"
     );
-    fs::write(&path, format!("{before}{TABLE_BEGIN}{}{TABLE_END}{after}", table())).unwrap();
+    fs::write(
+        &path,
+        format!("{before}{TABLE_BEGIN}{}{TABLE_END}{after}", table()),
+    )
+    .unwrap();
 }
 
 /// What `](…)` points at.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
 /// A heading's anchor, as the usual renderers make it.
@@ -126,7 +157,12 @@ fn anchor(heading: &str) -> String {
 
 fn anchors(page: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(page).unwrap();
-    parted(&text).0.iter().filter(|line| line.starts_with('#')).map(|line| anchor(line)).collect()
+    parted(&text)
+        .0
+        .iter()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line))
+        .collect()
 }
 
 #[test]
@@ -138,11 +174,14 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let (file, place) = target.split_once('#').unwrap_or((target, ""));
-            let aim =
-                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let aim = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap().join(file)
+            };
             let is_page = aim.extension().is_some_and(|extension| extension == "md");
-            let found = aim.exists()
-                && (place.is_empty() || !is_page || anchors(&aim).contains(place));
+            let found =
+                aim.exists() && (place.is_empty() || !is_page || anchors(&aim).contains(place));
             if !found {
                 broken.push(format!("{}: {target}", shown(&page)));
             }
@@ -155,7 +194,11 @@ fn every_link_leads_somewhere() {
 fn command_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut joined = String::new();
-    for (_, line) in parted(text).1.iter().filter(|(language, _)| *language == "sh") {
+    for (_, line) in parted(text)
+        .1
+        .iter()
+        .filter(|(language, _)| *language == "sh")
+    {
         match line.strip_suffix('\\') {
             Some(part) => joined.push_str(part),
             None => {
@@ -172,8 +215,10 @@ fn invocations(line: &str) -> Vec<Vec<String>> {
     let line = line.split(" # ").next().unwrap_or_default();
     line.split(['|', ';', '&'])
         .filter_map(|part| {
-            let words: Vec<&str> =
-                part.split_whitespace().skip_while(|word| word.contains('=')).collect();
+            let words: Vec<&str> = part
+                .split_whitespace()
+                .skip_while(|word| word.contains('='))
+                .collect();
             let arguments = match words.as_slice() {
                 ["alluvium", arguments @ ..] => arguments,
                 ["cargo", "run", "--release", "--", arguments @ ..] => arguments,
@@ -190,7 +235,10 @@ fn help(commands: &[&str]) -> Option<String> {
         .arg("--help")
         .output()
         .unwrap();
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What is wrong with an invocation of our own tool.
@@ -199,7 +247,11 @@ fn unknown_to_the_tool(arguments: &[String]) -> Vec<String> {
         .iter()
         .map(String::as_str)
         .take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-        .take(if arguments.first().is_some_and(|first| first == "topic") { 2 } else { 1 })
+        .take(if arguments.first().is_some_and(|first| first == "topic") {
+            2
+        } else {
+            1
+        })
         .collect();
     let Some(help) = help(&commands) else {
         return vec![format!("there is no command {commands:?}")];
@@ -219,9 +271,16 @@ fn commands_that_are_told_exist() {
         for line in command_lines(&text) {
             for arguments in invocations(&line) {
                 let unknown = unknown_to_the_tool(&arguments);
-                wrong.extend(unknown.iter().map(|what| format!("{}: {what}", shown(&page))));
+                wrong.extend(
+                    unknown
+                        .iter()
+                        .map(|what| format!("{}: {what}", shown(&page))),
+                );
             }
-            let first = line.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
+            let first = line
+                .split_whitespace()
+                .find(|word| !word.contains('='))
+                .unwrap_or_default();
             let is_script = first.starts_with("tests/") || first.starts_with(".ci/");
             if is_script && !is_executable(&root().join(first)) {
                 wrong.push(format!("{}: {first} cannot be run", shown(&page)));
@@ -258,7 +317,9 @@ fn no_page_or_source_names_a_path_of_one_machine() {
     let folders = ["work", "root", "home"].map(|name| format!("/{name}/"));
     let mut found = Vec::new();
     for path in files() {
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
         for folder in &folders {
             let hits = text.match_indices(folder.as_str());
             for (at, _) in hits.filter(|(at, _)| stands_alone(&text, *at)) {
@@ -272,12 +333,18 @@ fn no_page_or_source_names_a_path_of_one_machine() {
 
 /// Double-quoted strings of a stretch of text.
 fn quoted(text: &str) -> BTreeSet<&str> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with(['#', '/']));
-    code.flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with(['#', '/']));
+    code.flat_map(|line| line.split('"').skip(1).step_by(2))
+        .collect()
 }
 
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
-    text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).expect(begin).0
+    text.split_once(begin)
+        .and_then(|(_, rest)| rest.split_once(end))
+        .expect(begin)
+        .0
 }
 
 #[test]
