@@ -8,15 +8,34 @@
 //! The crate owns topics and their configs, the manifest of every partition (its [`Run`]s), producer
 //! states, consumer group records and committed offsets, and the agents' registrations. It does not
 //! check what Kafka calls configuration or names: commands were validated where they were made.
+//!
+//! `state` dispatches and answers queries; beside it lies one room per subject: `sequence` gives
+//! chunks their offsets, with `producers` judging batches and `runs` keeping the manifest; `settle`
+//! moves inline bytes to objects; `configs` holds Kafka's rules for altering settings; `snapshot`
+//! writes the state down, and its page describes the format; `invariants` says what must always hold.
 
 mod command;
+mod configs;
+mod invariants;
+mod producers;
+mod runs;
+mod sequence;
+mod settle;
+mod snapshot;
 mod state;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use command::{
-    AdvanceLogStart, AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CommitOffsets, ConfigChange,
-    ConfigOp, ConfigTarget, CreateTopic, GroupMember, GroupRecord, Location, OffsetCommit, Outcome,
-    PartitionSequenced, ProducerStamp, PutGroup, RegisterAgent, Refusal, Sequence, Settle, SettleRun,
+    AdvanceLogStart, AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command,
+    CommitOffsets, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, GroupMember, GroupRecord,
+    Location, OffsetCommit, Outcome, PartitionSequenced, ProducerStamp, PutGroup, Refusal,
+    RegisterAgent, Sequence, Settle, SettleRun,
 };
-pub use state::{
-    Agent, CommittedOffset, Group, Partition, Run, RunLocation, SnapshotError, State, Topic,
-};
+pub use producers::{ProducerBatch, ProducerState};
+pub use runs::{Partition, Run, RunLocation};
+pub use snapshot::SnapshotError;
+pub use state::{Agent, CommittedOffset, Group, State, Topic};

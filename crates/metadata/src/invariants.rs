@@ -1,0 +1,98 @@
+//! What must hold in every state. Tests check it after every command, and a snapshot that fails it
+//! is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::runs::RunLocation;
+use crate::state::{Named, State};
+
+/// Checks all of it; says what does not hold, and of which thing. Costs a pass over the state.
+pub(crate) fn check(state: &State) -> Result<(), String> {
+    state.names.check(&state.topics)?;
+    partitions(state)?;
+    producers(state)?;
+    agents(state)?;
+    if state.next_producer_id < 0 {
+        return Err(format!("next producer id is {}", state.next_producer_id));
+    }
+    groups(state)
+}
+
+/// Manifests tile their offsets, and what is counted of them is counted right.
+fn partitions(state: &State) -> Result<(), String> {
+    let mut named: BTreeMap<_, Named> = BTreeMap::new();
+    let mut inline_partitions = BTreeSet::new();
+    let mut inline_bytes = 0u64;
+    for (place, partition) in state.topics.values().flat_map(|topic| topic.places()) {
+        let blame = |error: String| format!("partition {place:?}: {error}");
+        partition.check().map_err(blame)?;
+        if partition.has_inline() {
+            inline_partitions.insert(place);
+        }
+        for run in partition.runs() {
+            match &run.location {
+                RunLocation::Inline(_) => inline_bytes = inline_bytes.saturating_add(run.length),
+                RunLocation::Object { object, position } => {
+                    let end = position.checked_add(run.length);
+                    let end = end.ok_or_else(|| blame("position overflows".to_owned()))?;
+                    let object = named.entry(*object).or_default();
+                    object.runs += 1;
+                    object.end = object.end.max(end);
+                }
+            }
+        }
+    }
+    state.objects.check(&named)?;
+    if inline_bytes != state.inline_bytes || inline_partitions != state.inline_partitions {
+        return Err(format!("{} inline bytes, found {inline_bytes}", state.inline_bytes));
+    }
+    Ok(())
+}
+
+/// Every remembered producer will be looked at once.
+fn producers(state: &State) -> Result<(), String> {
+    let mut scheduled = BTreeSet::new();
+    for (_, place, producer) in &state.expiries {
+        if !scheduled.insert((*place, *producer)) {
+            return Err(format!("producer {producer} of {place:?} expires twice"));
+        }
+    }
+    for (place, partition) in state.topics.values().flat_map(|topic| topic.places()) {
+        for (producer, _) in partition.producer_states() {
+            if !scheduled.remove(&(place, producer)) {
+                return Err(format!("producer {producer} of {place:?} never expires"));
+            }
+        }
+    }
+    // Entries of deleted topics stay until they are due.
+    match scheduled.into_iter().find(|(place, _)| state.topics.contains_key(&place.topic)) {
+        Some((place, producer)) => Err(format!("producer {producer} of {place:?} is gone already")),
+        None => Ok(()),
+    }
+}
+
+fn agents(state: &State) -> Result<(), String> {
+    for (id, registration) in &state.agents {
+        let agent = &registration.agent;
+        if agent.id != *id || id.0 < 1 || state.identities.get(&agent.identity) != Some(id) {
+            return Err(format!("agent {id} is {agent:?}"));
+        }
+        registration.chunks.check().map_err(|error| format!("agent {id}: {error}"))?;
+    }
+    if state.identities.len() != state.agents.len() || state.cluster_id.is_none() != state.agents.is_empty() {
+        return Err("identities, agents and the cluster id do not match".to_owned());
+    }
+    Ok(())
+}
+
+fn groups(state: &State) -> Result<(), String> {
+    for (id, group) in &state.groups {
+        if group.is_empty() {
+            return Err(format!("group {id:?} is empty"));
+        }
+        if let Some(place) = group.offsets.keys().find(|place| state.partition(**place).is_none()) {
+            return Err(format!("group {id:?} has an offset for {place:?}, which is gone"));
+        }
+    }
+    Ok(())
+}

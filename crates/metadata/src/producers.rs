@@ -1,0 +1,267 @@
+//! Idempotent producers of one partition (KIP-98).
+//!
+//! The rules are those of Kafka's `ProducerStateManager` and `ProducerAppendInfo` (4.x) for batches
+//! outside transactions:
+//! - the exact range of one of the last five batches under the current epoch is a duplicate;
+//! - an older epoch is `INVALID_PRODUCER_EPOCH`;
+//! - a newer epoch must begin with sequence 0;
+//! - within an epoch the next sequence must follow the last, 0 following `i32::MAX`;
+//! - a producer of which nothing is known (it is new, or it has expired) may begin with any
+//!   sequence: `ProducerAppendInfo.checkSequence` lets it pass since Kafka 2.5 (KIP-360). Kafka asks
+//!   for sequence 0 only under transactions of version 2.
+//!
+//! In one thing the answer is more exact than Kafka's: a batch older than the five remembered ones
+//! that is known to have been appended is `DUPLICATE_SEQUENCE_NUMBER`, which clients take for a
+//! success. To know it, the number of records appended since the producer became known is kept; a
+//! sequence from before that is `OUT_OF_ORDER_SEQUENCE_NUMBER`, since it may never have arrived.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use alluvium_types::{ErrorCode, Millis, Offset, ProducerId, limits::PRODUCER_BATCHES};
+
+use crate::command::ProducerStamp;
+
+/// Sequences are counted modulo this.
+const SEQUENCES: u32 = 1 << 31;
+
+/// Half the circle: what lies further back cannot be told from what lies ahead.
+const REACH: u32 = SEQUENCES / 2;
+
+/// When an idle producer is forgotten unless `producer.id.expiration.ms` says otherwise.
+pub(crate) const EXPIRATION_MILLIS: Millis = 86_400_000;
+
+/// What a partition knows of an idempotent producer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerState {
+    epoch: i16,
+    /// How many of `batches` are in use.
+    remembered: u8,
+    /// Oldest first.
+    batches: [ProducerBatch; PRODUCER_BATCHES],
+    /// Records appended under this epoch, as far as `REACH`.
+    appended: u32,
+    last_at: Millis,
+}
+
+/// A batch that a producer appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerBatch {
+    /// Sequence of its first record.
+    pub first_sequence: i32,
+    /// Sequence of its last record; below the first when the count wrapped.
+    pub last_sequence: i32,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+}
+
+impl ProducerBatch {
+    const fn records(&self) -> u32 {
+        distance(self.first_sequence, self.last_sequence) + 1
+    }
+}
+
+/// Steps from one sequence forward to another.
+const fn distance(from: i32, to: i32) -> u32 {
+    to.wrapping_sub(from).cast_unsigned() % SEQUENCES
+}
+
+/// The sequence `steps` after `from`.
+const fn forward(from: i32, steps: u32) -> i32 {
+    (from.cast_unsigned().wrapping_add(steps) % SEQUENCES).cast_signed()
+}
+
+impl ProducerState {
+    const fn new(epoch: i16) -> Self {
+        let empty = ProducerBatch { first_sequence: 0, last_sequence: 0, base_offset: 0 };
+        Self { epoch, remembered: 0, batches: [empty; PRODUCER_BATCHES], appended: 0, last_at: 0 }
+    }
+
+    /// Its epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
+    /// The last batches it appended, oldest first; never empty.
+    #[must_use]
+    pub fn batches(&self) -> &[ProducerBatch] {
+        self.batches.get(..usize::from(self.remembered)).unwrap_or(&self.batches)
+    }
+
+    /// Sequence of the last record it appended.
+    #[must_use]
+    pub fn last_sequence(&self) -> i32 {
+        self.batches().last().map_or(-1, |batch| batch.last_sequence)
+    }
+
+    /// When it last appended.
+    #[must_use]
+    pub const fn last_at(&self) -> Millis {
+        self.last_at
+    }
+
+    const fn expires_at(&self, expiration: Millis) -> Millis {
+        self.last_at.saturating_add(expiration)
+    }
+
+    fn judge(&self, stamp: &ProducerStamp, records: u32) -> Verdict {
+        if stamp.epoch < self.epoch {
+            return Verdict::Refuse(ErrorCode::InvalidProducerEpoch);
+        }
+        if stamp.epoch > self.epoch {
+            return match stamp.base_sequence {
+                0 => Verdict::Append,
+                _ => Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber),
+            };
+        }
+        let first = stamp.base_sequence;
+        let last = forward(first, records - 1);
+        let same = |batch: &&ProducerBatch| {
+            batch.first_sequence == first && batch.last_sequence == last
+        };
+        if let Some(batch) = self.batches().iter().find(same) {
+            return Verdict::Duplicate(batch.base_offset);
+        }
+        let current = self.last_sequence();
+        if first == forward(current, 1) {
+            return Verdict::Append;
+        }
+        let (first_back, last_back) = (distance(first, current), distance(last, current));
+        let oldest_back =
+            self.batches().first().map_or(0, |batch| distance(batch.first_sequence, current));
+        if oldest_back < last_back && last_back <= first_back && first_back < self.appended {
+            return Verdict::Refuse(ErrorCode::DuplicateSequenceNumber);
+        }
+        Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber)
+    }
+
+    fn record(&mut self, batch: ProducerBatch, at: Millis) {
+        match self.batches.get_mut(usize::from(self.remembered)) {
+            Some(free) => {
+                *free = batch;
+                self.remembered += 1;
+            }
+            None => {
+                self.batches.rotate_left(1);
+                if let Some(last) = self.batches.last_mut() {
+                    *last = batch;
+                }
+            }
+        }
+        self.appended = self.appended.saturating_add(batch.records()).min(REACH);
+        self.last_at = at;
+    }
+
+    fn check(&self, next_offset: Offset) -> Result<(), String> {
+        let used = usize::from(self.remembered);
+        if used == 0 || used > PRODUCER_BATCHES || self.epoch < 0 {
+            return Err(format!("epoch {}, {used} batches", self.epoch));
+        }
+        let mut records = 0u32;
+        let mut end = 0;
+        let mut sequence = None;
+        for batch in self.batches() {
+            let follows = sequence.is_none_or(|sequence| sequence == batch.first_sequence);
+            if batch.first_sequence < 0 || batch.last_sequence < 0 || !follows {
+                return Err(format!("{batch:?} does not follow sequence {sequence:?}"));
+            }
+            if batch.base_offset < end {
+                return Err(format!("{batch:?} lies before {end}"));
+            }
+            end = batch.base_offset.saturating_add(Offset::from(batch.records()));
+            records = records.saturating_add(batch.records());
+            sequence = Some(forward(batch.last_sequence, 1));
+        }
+        if end > next_offset || self.appended > REACH || self.appended < records.min(REACH) {
+            return Err(format!("batches end at {end} of {next_offset}, {} records", self.appended));
+        }
+        Ok(())
+    }
+}
+
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Append,
+    Duplicate(Offset),
+    Refuse(ErrorCode),
+}
+
+/// The producers that a partition remembers. Boxed, so that one producer costs a partition some
+/// 300 bytes and not a whole tree node of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Producers(BTreeMap<ProducerId, Box<ProducerState>>);
+
+impl Producers {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
+        self.0.iter().map(|(id, state)| (*id, state.as_ref()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn remove(&mut self, id: ProducerId) {
+        self.0.remove(&id);
+    }
+
+    /// When a producer is to be forgotten if it stays idle.
+    pub(crate) fn expires_at(&self, id: ProducerId, expiration: Millis) -> Option<Millis> {
+        self.0.get(&id).map(|state| state.expires_at(expiration))
+    }
+
+    /// Judges a batch of `records` (1 to 2^31) whose stamp has no negative field.
+    pub(crate) fn judge(
+        &self,
+        stamp: &ProducerStamp,
+        records: u32,
+        at: Millis,
+        expiration: Millis,
+    ) -> Verdict {
+        match self.0.get(&stamp.id) {
+            Some(state) if state.expires_at(expiration) > at => state.judge(stamp, records),
+            _ => Verdict::Append,
+        }
+    }
+
+    /// Remembers a batch that was judged fit to append. True when the producer was not known.
+    pub(crate) fn record(
+        &mut self,
+        stamp: &ProducerStamp,
+        records: u32,
+        base_offset: Offset,
+        at: Millis,
+        expiration: Millis,
+    ) -> bool {
+        let mut is_new = false;
+        let state = self.0.entry(stamp.id).or_insert_with(|| {
+            is_new = true;
+            Box::new(ProducerState::new(stamp.epoch))
+        });
+        if !is_new && (state.epoch != stamp.epoch || state.expires_at(expiration) <= at) {
+            **state = ProducerState::new(stamp.epoch);
+        }
+        let first_sequence = stamp.base_sequence;
+        let last_sequence = forward(first_sequence, records - 1);
+        state.record(ProducerBatch { first_sequence, last_sequence, base_offset }, at);
+        is_new
+    }
+
+    pub(crate) fn check(&self, next_offset: Offset) -> Result<(), String> {
+        if self.is_empty() {
+            return Err("an empty producer table".to_owned());
+        }
+        for (id, state) in self.iter() {
+            if id < 0 {
+                return Err(format!("producer {id}"));
+            }
+            state.check(next_offset).map_err(|error| format!("producer {id}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

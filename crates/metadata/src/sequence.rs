@@ -1,0 +1,304 @@
+//! Giving a durable chunk its offsets.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use alluvium_types::{ErrorCode, Millis, ObjectId, Offset, ProducerId, TopicPartition, limits};
+
+use crate::command::{
+    BatchOutcome, BatchStamp, Change, ChunkRun, Location, Outcome, PartitionSequenced,
+    ProducerStamp, Sequence,
+};
+use crate::producers::{EXPIRATION_MILLIS, Producers, Verdict};
+use crate::runs::{Partition, Run, RunLocation};
+use crate::state::{Place, State, refuse};
+
+/// Most expired producers that one command clears away, so that no command takes long.
+const SWEEP: usize = 64;
+
+/// When to look at a producer again; each remembered producer has one entry.
+pub(crate) type Expiries = BTreeSet<(Millis, TopicPartition, ProducerId)>;
+
+pub(crate) fn apply(state: &mut State, command: Sequence, changes: &mut Vec<Change>) -> Outcome {
+    let origin = command.origin;
+    let log = match state.chunk_log(origin) {
+        Ok(log) => log,
+        Err(refusal) => return Outcome::Refused(refusal),
+    };
+    match log.place(command.chunk) {
+        Place::Next => {}
+        Place::Answered(outcome) => return outcome,
+        Place::Forgotten => {
+            return refuse(
+                ErrorCode::InvalidRequest,
+                format!("Chunk {} of agent {} is too old to answer for.", command.chunk.0, origin.agent),
+            );
+        }
+        Place::Early { expected } => {
+            return refuse(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "Chunk {} of agent {} came too early: expected chunk {expected}.",
+                    command.chunk.0, origin.agent
+                ),
+            );
+        }
+    }
+    let outcome = sequence(state, &command, changes);
+    // From here on the chunk is answered, even when it was refused: the agent must be able to go on.
+    if let Ok(log) = state.chunk_log(origin) {
+        log.remember(&outcome);
+    }
+    outcome
+}
+
+fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) -> Outcome {
+    if let Err(message) = admit(state, command) {
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
+    let expiration = expiration(state);
+    sweep(state, command.at, expiration);
+    let mut outcomes = Vec::with_capacity(command.runs.len());
+    let mut rows = 0u64;
+    for run in &command.runs {
+        let Some(partition) = state.partition_mut(run.partition) else {
+            let refused = BatchOutcome::Refused(ErrorCode::UnknownTopicOrPartition);
+            outcomes.push(PartitionSequenced { batches: vec![refused; run.batches.len()], log_start: -1 });
+            continue;
+        };
+        let was = partition.high_watermark();
+        let mut append = Append {
+            partition,
+            location: &command.location,
+            at: command.at,
+            expiration,
+            open: None,
+            rows: 0,
+            inline_bytes: 0,
+            new_producers: Vec::new(),
+        };
+        let batches = append.run(run);
+        let Append { rows: run_rows, inline_bytes, new_producers, .. } = append;
+        let moved = partition.high_watermark() > was;
+        outcomes.push(PartitionSequenced { batches, log_start: partition.log_start() });
+        rows += run_rows;
+        for producer in new_producers {
+            let due = command.at.saturating_add(expiration);
+            state.expiries.insert((due, run.partition, producer));
+        }
+        if inline_bytes > 0 {
+            state.inline_bytes += inline_bytes;
+            state.inline_partitions.insert(run.partition);
+        }
+        if moved {
+            changes.push(Change::Partition(run.partition));
+        }
+    }
+    if let Location::Object { object, bytes } = command.location {
+        state.objects.add(object, bytes, rows);
+    }
+    Outcome::Sequenced(outcomes)
+}
+
+/// Whether the chunk as a whole can be sequenced.
+fn admit(state: &State, command: &Sequence) -> Result<(), String> {
+    let age = command.at.saturating_sub(command.sealed_at);
+    if age > limits::CHUNK_AGE_MILLIS {
+        return Err(format!(
+            "Chunk {} of agent {} was sealed {age} ms ago; its object may be gone. Send its batches again.",
+            command.chunk.0, command.origin.agent
+        ));
+    }
+    if !command.runs.is_sorted_by(|run, next| run.partition < next.partition) {
+        return Err(format!(
+            "Chunk {} of agent {} does not name its partitions once each and in order.",
+            command.chunk.0, command.origin.agent
+        ));
+    }
+    match command.location {
+        Location::Object { object, bytes } => state.objects.admit(object, bytes),
+        Location::Inline(_) => Ok(()),
+    }
+}
+
+fn expiration(state: &State) -> Millis {
+    state
+        .cluster_configs
+        .get("producer.id.expiration.ms")
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|millis| *millis > 0)
+        .unwrap_or(EXPIRATION_MILLIS)
+}
+
+/// Clears away producers that have been idle too long. What a batch is answered does not depend on
+/// it: a producer that has expired and is still there counts as unknown.
+fn sweep(state: &mut State, at: Millis, expiration: Millis) {
+    for _ in 0..SWEEP {
+        let Some(entry) = state.expiries.first().copied().filter(|(due, ..)| *due <= at) else {
+            return;
+        };
+        state.expiries.remove(&entry);
+        let (_, place, producer) = entry;
+        let Some(partition) = state.partition_mut(place) else { continue };
+        match partition.producers().and_then(|known| known.expires_at(producer, expiration)) {
+            Some(due) if due > at => {
+                state.expiries.insert((due, place, producer));
+            }
+            Some(_) => partition.forget_producer(producer),
+            None => {}
+        }
+    }
+}
+
+/// One run of a chunk on its way into a partition.
+struct Append<'a> {
+    partition: &'a mut Partition,
+    location: &'a Location,
+    at: Millis,
+    expiration: Millis,
+    /// Accepted batches that lie one after another and are not in the manifest yet.
+    open: Option<Open>,
+    rows: u64,
+    inline_bytes: u64,
+    new_producers: Vec<ProducerId>,
+}
+
+struct Open {
+    end_offset: Offset,
+    position: u64,
+    length: u64,
+    max_timestamp: Millis,
+}
+
+impl Append<'_> {
+    fn run(&mut self, run: &ChunkRun) -> Vec<BatchOutcome> {
+        if !self.fits(run) {
+            return vec![BatchOutcome::Refused(ErrorCode::InvalidRecord); run.batches.len()];
+        }
+        let mut position = run.position;
+        let mut outcomes = Vec::with_capacity(run.batches.len());
+        for batch in &run.batches {
+            let outcome = self.batch(batch, position);
+            if !matches!(outcome, BatchOutcome::Appended { .. }) {
+                self.close();
+            }
+            outcomes.push(outcome);
+            position = position.saturating_add(u64::from(batch.bytes));
+        }
+        self.close();
+        outcomes
+    }
+
+    /// Whether the run lies within its location.
+    fn fits(&self, run: &ChunkRun) -> bool {
+        let whole = match self.location {
+            Location::Object { bytes, .. } => Some(*bytes),
+            Location::Inline(bytes) => u64::try_from(bytes.len()).ok(),
+        };
+        let end = run
+            .batches
+            .iter()
+            .try_fold(run.position, |end, batch| end.checked_add(u64::from(batch.bytes)));
+        matches!((end, whole), (Some(end), Some(whole)) if end <= whole)
+    }
+
+    fn batch(&mut self, batch: &BatchStamp, position: u64) -> BatchOutcome {
+        if !is_sound(batch) || !self.has_room(batch) {
+            return BatchOutcome::Refused(ErrorCode::InvalidRecord);
+        }
+        let base_offset =
+            self.open.as_ref().map_or(self.partition.next_offset(), |open| open.end_offset);
+        if let Some(stamp) = &batch.producer {
+            match self.judge(stamp, batch.records) {
+                Verdict::Append => {}
+                Verdict::Duplicate(base_offset) => return BatchOutcome::Duplicate { base_offset },
+                Verdict::Refuse(code) => return BatchOutcome::Refused(code),
+            }
+            let producers: &mut Producers = self.partition.producers_mut();
+            if producers.record(stamp, batch.records, base_offset, self.at, self.expiration) {
+                self.new_producers.push(stamp.id);
+            }
+        }
+        let (bytes, records) = (u64::from(batch.bytes), Offset::from(batch.records));
+        match &mut self.open {
+            Some(open) => {
+                open.end_offset += records;
+                open.length += bytes;
+                open.max_timestamp = open.max_timestamp.max(batch.max_timestamp);
+            }
+            None => {
+                self.open = Some(Open {
+                    end_offset: base_offset + records,
+                    position,
+                    length: bytes,
+                    max_timestamp: batch.max_timestamp,
+                });
+            }
+        }
+        BatchOutcome::Appended { base_offset }
+    }
+
+    fn judge(&self, stamp: &ProducerStamp, records: u32) -> Verdict {
+        self.partition.producers().map_or(Verdict::Append, |producers| {
+            producers.judge(stamp, records, self.at, self.expiration)
+        })
+    }
+
+    /// Whether offsets and byte counts reach for one more batch.
+    fn has_room(&self, batch: &BatchStamp) -> bool {
+        let (records, bytes) = self.open.as_ref().map_or((0, 0), |open| {
+            (open.end_offset.saturating_sub(self.partition.next_offset()), open.length)
+        });
+        self.partition.has_room(
+            records.saturating_add(Offset::from(batch.records)),
+            bytes.saturating_add(u64::from(batch.bytes)),
+        )
+    }
+
+    /// Puts the open batches into the manifest.
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let location = match self.location {
+            Location::Object { object, .. } => object_at(*object, open.position),
+            Location::Inline(bytes) => {
+                self.inline_bytes += open.length;
+                RunLocation::Inline(cut(bytes, open.position, open.length))
+            }
+        };
+        let is_row = self.partition.push(Run {
+            base_offset: self.partition.next_offset(),
+            end_offset: open.end_offset,
+            max_timestamp: open.max_timestamp,
+            length: open.length,
+            location,
+        });
+        self.rows += u64::from(is_row);
+    }
+}
+
+const fn object_at(object: ObjectId, position: u64) -> RunLocation {
+    RunLocation::Object { object, position }
+}
+
+/// Whether a batch's own numbers can be true. A batch has at most 2^31 offsets, since its last
+/// offset delta is an `int32`.
+fn is_sound(batch: &BatchStamp) -> bool {
+    let stamp_is_sound = batch
+        .producer
+        .is_none_or(|stamp| stamp.id >= 0 && stamp.epoch >= 0 && stamp.base_sequence >= 0);
+    batch.bytes > 0 && (1..=1 << 31).contains(&batch.records) && stamp_is_sound
+}
+
+/// A piece of the chunk's bytes, which was found to lie within them. A piece under half of the whole
+/// is copied, so that what is kept never holds on to more than twice its size.
+fn cut(bytes: &Bytes, position: u64, length: u64) -> Bytes {
+    let (Ok(position), Ok(length)) = (usize::try_from(position), usize::try_from(length)) else {
+        return Bytes::new();
+    };
+    let piece = bytes.slice(position..position + length);
+    if length < bytes.len() / 2 { Bytes::copy_from_slice(&piece) } else { piece }
+}
+
+#[cfg(test)]
+mod tests;

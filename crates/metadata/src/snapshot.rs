@@ -1,0 +1,138 @@
+//! The state as bytes.
+//!
+//! # Commands and outcomes
+//!
+//! A [`Command`](crate::Command) is written with [postcard](https://postcard.jamesmunns.com) 1
+//! wherever it is written: unsigned integers are LEB128 varints, signed ones zigzag varints (`u8`
+//! and `i8` one byte), an `Option` is a byte 0 or 1 and the value, text, bytes and lists are a
+//! varint count and the elements, a map is a list of pairs, arrays and structs are their fields in
+//! order without names or counts, an enum is its variant's number as a varint, from 0 in the order
+//! of declaration, and the variant's fields. There is no version inside: new variants are added at
+//! the end, and a variant's fields never change. The same holds for [`Outcome`](crate::Outcome).
+//!
+//! # Snapshot, version 1
+//!
+//! | at | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 8 | magic, `ALVSTATE` |
+//! | 8 | 2 | version, little-endian: 1 |
+//! | 10 | 8 | length of the body, little-endian |
+//! | 18 | n | body |
+//! | 18 + n | 4 | CRC-32C of all bytes before it, little-endian |
+//!
+//! Nothing follows. The body is postcard, these fields in this order:
+//! 1. cluster id, an option of 16 bytes;
+//! 2. cluster configs, a map of text to text;
+//! 3. agents, a map by id: the agent (id, epoch, identity, host, port, zone, time of registration),
+//!    the number of its last chunk in this epoch, the answers to the last chunks, oldest first, each
+//!    an encoded `Outcome` as bytes;
+//! 4. topics, a map by id: id, name, configs, replication factor, partitions, time of creation. A
+//!    partition is its log start, next offset, runs (base offset, end offset, greatest timestamp,
+//!    length, location: 0 object id and position, 1 the bytes) and an option of its producers, a map
+//!    by producer id: epoch, how many of the five batches that follow are in use, five times (first
+//!    sequence, last sequence, base offset), records appended in this epoch (at most 2^30), time of
+//!    the last append;
+//! 5. groups, a map by id: an option of the record, and the offsets, a map by topic id and partition;
+//! 6. live objects, a map of object id to length; dead objects, the same;
+//! 7. producers by time of expiry, a list of time, topic id, partition, producer id;
+//! 8. the next producer id.
+//!
+//! Maps and sets are in the order of their keys, so equal states have equal bytes. Whatever can be
+//! counted from these fields is counted when they are read, and the whole is checked.
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+
+use crate::state::{State, StoredState};
+
+const MAGIC: [u8; 8] = *b"ALVSTATE";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 18;
+const CRC_BYTES: usize = 4;
+
+/// Why a snapshot could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not a snapshot, cut short, or changed.
+    #[error("metadata snapshot is damaged: {0}")]
+    Damaged(String),
+    /// Written by a later release.
+    #[error("metadata snapshot has version {found}, this release reads up to {newest}")]
+    Version {
+        /// Its version.
+        found: u16,
+        /// The newest that can be read.
+        newest: u16,
+    },
+}
+
+impl State {
+    /// The state as bytes: versioned, checksummed.
+    #[must_use]
+    pub fn to_snapshot(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        // Plain data into a vector: encoding cannot fail. Were it to, the empty bytes would be
+        // refused by whoever reads them.
+        let mut bytes = postcard::to_extend(self, bytes).unwrap_or_default();
+        let body = u64::try_from(bytes.len().saturating_sub(HEADER_BYTES)).unwrap_or(u64::MAX);
+        if let Some(length) = bytes.get_mut(10..HEADER_BYTES) {
+            length.copy_from_slice(&body.to_le_bytes());
+        }
+        let crc = crc(&bytes);
+        bytes.extend_from_slice(&crc);
+        Bytes::from(bytes)
+    }
+
+    /// Reads [`Self::to_snapshot`]'s bytes.
+    ///
+    /// # Errors
+    /// They are damaged or of a version from the future.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let damaged = |what: &str| SnapshotError::Damaged(what.to_owned());
+        let (magic, rest) =
+            bytes.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
+        if *magic != MAGIC {
+            return Err(damaged("it does not begin as one"));
+        }
+        let (version, rest) =
+            rest.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
+        match u16::from_le_bytes(*version) {
+            VERSION => {}
+            0 => return Err(damaged("it has version 0")),
+            found => return Err(SnapshotError::Version { found, newest: VERSION }),
+        }
+        let (length, rest) =
+            rest.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
+        let (body, stored) =
+            rest.split_last_chunk::<CRC_BYTES>().ok_or_else(|| damaged("it is cut short"))?;
+        if u64::try_from(body.len()).ok() != Some(u64::from_le_bytes(*length)) {
+            return Err(SnapshotError::Damaged(format!(
+                "it has {} bytes of state and announces {}",
+                body.len(),
+                u64::from_le_bytes(*length)
+            )));
+        }
+        let checked = bytes.get(..bytes.len() - CRC_BYTES).unwrap_or_default();
+        if crc(checked) != *stored {
+            return Err(damaged("its checksum does not match"));
+        }
+        match postcard::take_from_bytes::<StoredState>(body) {
+            Ok((stored, [])) => Self::try_from(stored).map_err(SnapshotError::Damaged),
+            Ok((_, rest)) => {
+                Err(SnapshotError::Damaged(format!("{} bytes follow the state", rest.len())))
+            }
+            Err(error) => Err(SnapshotError::Damaged(format!("its state cannot be read: {error}"))),
+        }
+    }
+}
+
+fn crc(bytes: &[u8]) -> [u8; CRC_BYTES] {
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, bytes);
+    u32::try_from(crc).unwrap_or(0).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests;
