@@ -7,6 +7,7 @@
 //! ([`groups`]); topics and configuration are checked here before a command is made ([`topics`]).
 
 mod agent;
+mod backoff;
 pub mod budget;
 pub mod fetch;
 pub mod groups;

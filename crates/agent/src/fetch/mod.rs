@@ -1,8 +1,34 @@
 //! The read path: plan, read, assemble; and waiting at the tail.
+//!
+//! A fetch is planned in one glance at this node's view of the metadata ([`plan`]): which runs hold
+//! the offsets, and about how many bytes there are. When that is less than the client wants, it
+//! waits until one of its partitions changes ([`tail`]); nothing is read before it can be answered.
+//! Then the runs are read ([`read`]) from the metadata itself (inline), from recent chunks
+//! ([`recent`]) or through the cache ([`source`]), beginning where the footer's index says ([`seek`]),
+//! batch by batch ([`run_reader`]); bytes from the bucket are checked on the way. Each batch gets its
+//! offset and goes out as the slices it was read in ([`assemble`]).
 
+mod assemble;
+mod chain;
+mod list_offsets;
+mod plan;
+mod read;
+mod recent;
+mod run_reader;
+mod seek;
+mod source;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
 use alluvium_storage::cache::Cache;
@@ -10,13 +36,21 @@ use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition};
 
 use crate::AgentConfig;
 
+use plan::Plan;
+use source::Source;
+use tail::{Tail, Waiter};
+
+pub use recent::Recent;
+
 /// The read path of an agent.
 #[derive(Debug)]
-pub struct Fetch {}
-
-/// Recently written chunks, in memory. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Recent {}
+pub struct Fetch {
+    metadata: Metadata,
+    source: Source,
+    tail: Tail,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
 
 /// What is asked of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,36 +110,105 @@ pub enum OffsetSpec {
 impl Fetch {
     /// Starts the read path.
     pub(crate) fn start(config: &AgentConfig, metadata: Metadata, cache: Cache) -> Self {
-        let _ = (config, metadata, cache);
-        todo!()
+        let tail = Tail::default();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(tail.clone().run(metadata.clone(), stop.clone()));
+        let source = Source::new(Recent::new(config.recent_bytes), cache);
+        Self { metadata, source, tail, stop, task: Mutex::new(Some(task)) }
     }
 
     /// The chunks that producers just wrote.
     pub(crate) fn recent(&self) -> Recent {
-        todo!()
+        self.source.recent().clone()
     }
 
     /// Reads, waiting at the tail as `limits` say. Answers in the order of `partitions`.
+    ///
+    /// Whole batches only; an offset inside a batch gives the whole batch. The first partition that
+    /// has records gives at least one batch, however large. An offset below the log start or past
+    /// the high watermark is answered `OffsetOutOfRange`; errors answer at once. Bytes that cannot be
+    /// read now, or are not what was written, are answered `KafkaStorageError`, for their partition
+    /// only.
     pub async fn read(&self, partitions: &[ReadPartition], limits: ReadLimits) -> Vec<ReadResult> {
-        let _ = (partitions, limits);
-        todo!()
+        let plans = self.wait(partitions, &limits).await;
+        read::read_all(&self.source, plans, limits.max_bytes).await
     }
 
-    /// Answers ListOffsets: (offset, timestamp), (-1, -1) when no record qualifies.
+    async fn wait(&self, partitions: &[ReadPartition], limits: &ReadLimits) -> Vec<Plan> {
+        let plans = self.plan(partitions, limits);
+        if limits.max_wait.is_zero() || is_enough(&plans, limits) {
+            return plans;
+        }
+        // A wait beyond what the clock can count is one without end.
+        let deadline = Instant::now().checked_add(limits.max_wait);
+        let waiter = self.tail.wait_for(partitions.iter().map(|asked| asked.partition));
+        loop {
+            // Planned anew after the seat was taken: nothing is missed in between.
+            let plans = self.plan(partitions, limits);
+            if is_enough(&plans, limits) || !self.changed(&waiter, deadline).await {
+                return plans;
+            }
+        }
+    }
+
+    fn plan(&self, partitions: &[ReadPartition], limits: &ReadLimits) -> Vec<Plan> {
+        self.metadata.read(|state| plan::plan(state, partitions, limits))
+    }
+
+    /// Waits for a change; false when the wait is over.
+    async fn changed(&self, waiter: &Waiter, deadline: Option<Instant>) -> bool {
+        let over = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = waiter.changed() => true,
+            () = over => false,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    /// Answers ListOffsets: (offset, timestamp), (-1, -1) when no record qualifies. The earliest and
+    /// latest offsets come without a timestamp (-1). Linearizable.
     ///
     /// # Errors
-    /// Unknown partition, or the bytes cannot be read now.
+    /// `UnknownTopicOrPartition`; `KafkaStorageError` when the bytes cannot be read now;
+    /// `LeaderNotAvailable` when the quorum cannot be reached.
     pub async fn list_offset(
         &self,
         partition: TopicPartition,
         spec: OffsetSpec,
     ) -> Result<(Offset, Millis), ErrorCode> {
-        let _ = (partition, spec);
-        todo!()
+        list_offsets::list_offset(&self.source, &self.metadata, partition, spec).await
     }
 
-    /// Ends every wait and stops.
+    /// Ends every wait and stops. Reads go on to work, without waiting.
     pub async fn shutdown(&self) {
-        todo!()
+        self.stop.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the task that wakes readers did not stop cleanly");
+        }
     }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Whether a fetch can be answered without waiting.
+fn is_enough(plans: &[Plan], limits: &ReadLimits) -> bool {
+    if plans.is_empty() || plans.iter().any(|plan| plan.error != ErrorCode::None) {
+        return true;
+    }
+    let available = plans.iter().fold(0usize, |sum, plan| {
+        sum.saturating_add(plan.available.min(plan.max_bytes.max(1)))
+    });
+    available >= limits.min_bytes.min(limits.max_bytes)
 }

@@ -1,36 +1,112 @@
 //! The write path: check, buffer, seal, make durable, sequence, answer.
+//!
+//! A request is checked partition by partition on the task of its connection ([`check`]) and what is
+//! good goes into the [`buffer`], in the order in which it came. One task, the [`flusher`], owns all
+//! that follows: it seals what is due ([`seal`]), sorts it into a [`chunk`], has it uploaded
+//! ([`durable`]) or puts it into a command, proposes chunks in the order in which they were sealed
+//! wherever they share a partition ([`flight`], [`commit`]), and answers each request when the last
+//! of its batches is known ([`submission`]).
+//!
+//! # Lanes
+//!
+//! `auto` goes inline while what has gathered is at most 64 KiB and the agent's inline bytes per
+//! second last, else to an object; `object` never goes inline; `low-latency` has a queue and four
+//! times the inline budget of its own, and goes inline in several chunks of 64 KiB, up to a MiB.
+//!
+//! # Failure
+//!
+//! An upload is tried under fresh names for 25 seconds; then its producers get
+//! `KAFKA_STORAGE_ERROR`. A proposed chunk is proposed again, unchanged, until its outcome is known,
+//! for the order of all that follows depends on it; its producers are told `REQUEST_TIMED_OUT` after
+//! 28 seconds. Both codes make Kafka's clients try again.
 
-use std::sync::Arc;
+mod budget;
+mod buffer;
+mod check;
+mod chunk;
+mod commit;
+mod durable;
+mod flight;
+mod flusher;
+mod refusals;
+mod seal;
+mod seat;
+mod settings;
+mod submission;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::AgentOrigin;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_storage::bucket::Bucket;
-use alluvium_types::{Clock, TopicPartition};
+use alluvium_types::{Clock, ErrorCode, TopicPartition};
 
 use crate::AgentConfig;
 use crate::fetch::Recent;
 use crate::topics::Topics;
 
+use buffer::{Buffer, Entry, Rejected};
+use commit::Sequencer;
+use durable::Uploader;
+use flusher::Flusher;
+use refusals::RefusalLog;
+use seal::SealRules;
+use seat::Seat;
+use settings::SettingsCache;
+use submission::{Submission, Waiting};
+
+/// How long a shutdown waits for what is in flight.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
 /// The write path of an agent.
 #[derive(Debug)]
-pub struct Produce {}
+pub struct Produce {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What connections and the flusher share.
+#[derive(Debug)]
+struct Shared {
+    settings: SettingsCache,
+    clock: Arc<dyn Clock>,
+    refusals: RefusalLog,
+    buffer: Mutex<Buffer>,
+    /// Something in the buffer changed.
+    wake: Notify,
+    /// The buffer is closed and everything was answered.
+    drained: Notify,
+    next_seat: AtomicU64,
+}
 
 /// A record set for one partition.
 #[derive(Clone, Debug)]
 pub struct PartitionRecords {
     /// For which partition.
     pub partition: TopicPartition,
-    /// One or more batches, as the client sent them.
+    /// One batch, as the client sent it.
     pub records: Bytes,
 }
 
 /// A connection that produces. Dropping it tells the buffer that nothing more comes.
 #[derive(Debug)]
-pub struct ProducerConnection {}
+pub struct ProducerConnection {
+    shared: Arc<Shared>,
+    seat: Arc<Seat>,
+}
 
 /// The answers to one submission, in its order, once they are known.
 pub type Pending = oneshot::Receiver<Vec<ProduceResult>>;
@@ -46,20 +122,84 @@ impl Produce {
         topics: Topics,
         recent: Recent,
     ) -> Self {
-        let _ = (config, origin, metadata, bucket, clock, topics, recent);
-        todo!()
+        let rules = SealRules {
+            interval: config.flush_interval,
+            chunk_bytes: config.chunk_bytes.max(1),
+            concurrent_puts: config.concurrent_puts.max(1),
+        };
+        let (inline, early) = (config.inline_bytes_per_second, config.early_puts_per_second);
+        let shared = Arc::new(Shared {
+            settings: SettingsCache::new(metadata.clone(), topics),
+            clock: Arc::clone(&clock),
+            refusals: RefusalLog::new(),
+            buffer: Mutex::new(Buffer::new(rules, inline, early, Instant::now())),
+            wake: Notify::new(),
+            drained: Notify::new(),
+            next_seat: AtomicU64::new(0),
+        });
+        let uploader = Uploader { bucket, recent, clock: Arc::clone(&clock) };
+        let sequencer = Sequencer { origin, metadata, clock, last_chunk: 0 };
+        let stop = CancellationToken::new();
+        let flusher = Flusher::new(Arc::clone(&shared), uploader, sequencer);
+        let task = tokio::spawn(flusher.run(stop.clone()));
+        Self { shared, stop, task: Mutex::new(Some(task)) }
     }
 
     /// A new connection's seat at the buffer.
     #[must_use]
     pub fn connect(&self) -> ProducerConnection {
-        todo!()
+        let id = self.shared.next_seat.fetch_add(1, Ordering::Relaxed);
+        ProducerConnection { shared: Arc::clone(&self.shared), seat: Arc::new(Seat::new(id)) }
+    }
+
+    /// Bytes that were taken and not answered yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.shared.buffer().held()
     }
 
     /// Seals and commits what is buffered, answers everybody, stops. Later submissions are answered
     /// with a retriable error.
     pub async fn shutdown(&self) {
-        todo!()
+        self.shared.buffer().close();
+        self.shared.wake.notify_one();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(task) = task else { return };
+        if timeout(SHUTDOWN_DEADLINE, self.shared.drained.notified()).await.is_err() {
+            let bytes = self.held_bytes();
+            tracing::warn!(bytes, "shutting down with produces unanswered; clients will retry");
+        }
+        self.stop.cancel();
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the write path did not stop cleanly");
+        }
+    }
+}
+
+impl Drop for Produce {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Shared {
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.buffer().is_drained()
+    }
+
+    fn refuse(
+        &self,
+        submission: &Submission,
+        (index, partition): (usize, TopicPartition),
+        code: ErrorCode,
+        reason: String,
+    ) {
+        self.refusals.refused(partition, code, &reason);
+        submission.answer(index, ProduceResult::refused(code, reason));
     }
 }
 
@@ -69,7 +209,84 @@ impl ProducerConnection {
     /// error and do not hold up the others.
     #[must_use]
     pub fn submit(&self, request: Vec<PartitionRecords>) -> Pending {
-        let _ = request;
-        todo!()
+        let (sender, pending) = oneshot::channel();
+        let submission = Submission::new(request.len(), sender, Arc::clone(&self.seat));
+        let lookup = self.shared.settings.look_up(request.iter().map(|records| records.partition));
+        let now = self.shared.clock.now();
+        let came = Instant::now();
+        let offered: usize = request.iter().map(|records| records.records.len()).sum();
+        let mut entries = Vec::with_capacity(request.len());
+        for (index, (asked, settings)) in request.into_iter().zip(lookup.settings).enumerate() {
+            let PartitionRecords { partition, records } = asked;
+            let Some(settings) = settings else {
+                let reason = "There is no such topic or partition.".to_owned();
+                let code = ErrorCode::UnknownTopicOrPartition;
+                self.shared.refuse(&submission, (index, partition), code, reason);
+                continue;
+            };
+            match check::check(&records, &settings, now) {
+                Ok(accepted) => entries.push(Entry {
+                    partition,
+                    lane: settings.lane,
+                    bytes: accepted.bytes,
+                    stamp: accepted.stamp,
+                    waiting: Waiting::new(
+                        Arc::clone(&submission),
+                        index,
+                        accepted.log_append_time,
+                    ),
+                    came,
+                }),
+                Err(error) => {
+                    self.shared.refuse(&submission, (index, partition), error.code, error.reason);
+                }
+            }
+        }
+        free_frame(&mut entries, offered);
+        self.push(entries, lookup.generation, came);
+        pending
+    }
+
+    fn push(&self, entries: Vec<Entry>, generation: u64, now: Instant) {
+        if entries.is_empty() {
+            return;
+        }
+        let pushed = self.shared.buffer().push(entries, generation, now);
+        let Err((rejected, entries)) = pushed else {
+            self.shared.wake.notify_one();
+            return;
+        };
+        let result = match rejected {
+            Rejected::Closing => {
+                let text = "This agent is shutting down; another one takes the records.";
+                ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
+            }
+            Rejected::Overflow => {
+                metrics::counter!("alluvium_produce_overflow_total").increment(1);
+                let text = "Too many records wait for the object store; send them again later.";
+                ProduceResult::refused(ErrorCode::ThrottlingQuotaExceeded, text)
+            }
+        };
+        for entry in entries {
+            entry.waiting.failed(result.clone());
+        }
+    }
+}
+
+/// A batch is a slice of the frame it came in and keeps all of it alive. Where most of the frame
+/// was refused, the rest is copied out.
+fn free_frame(entries: &mut [Entry], offered: usize) {
+    let accepted: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+    if accepted < offered / 2 {
+        for entry in entries {
+            entry.bytes = Bytes::copy_from_slice(&entry.bytes);
+        }
+    }
+}
+
+impl Drop for ProducerConnection {
+    fn drop(&mut self) {
+        self.seat.close();
+        self.shared.wake.notify_one();
     }
 }

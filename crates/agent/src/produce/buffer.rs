@@ -1,0 +1,381 @@
+//! What was accepted and is not sealed yet: one queue per lane.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use alluvium_metadata::BatchStamp;
+use alluvium_types::{TopicPartition, limits::INLINE_CHUNK_BYTES};
+
+use crate::topics::Lane;
+
+use super::budget::Tokens;
+use super::seal::{CHUNK_BATCHES, Due, LaneView, Reason, SealRules, due};
+use super::seat::Seat;
+use super::submission::Waiting;
+
+/// Low-latency topics may take this many times the inline bytes of all others.
+const LOW_LATENCY_SHARE: f64 = 4.0;
+
+/// Low-latency batches go inline in several chunks as long as no more than this many are needed.
+const INLINE_CHUNKS: usize = 16;
+
+/// Accepted bytes, buffered and on their way, beyond which nothing is taken: in chunks. The leases
+/// of the frames end long before.
+const HELD_CHUNKS: usize = 128;
+
+const LANES: [Lane; 3] = [Lane::LowLatency, Lane::Auto, Lane::Object];
+
+/// A batch in the buffer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) partition: TopicPartition,
+    pub(super) lane: Lane,
+    pub(super) bytes: Bytes,
+    pub(super) stamp: BatchStamp,
+    pub(super) waiting: Waiting,
+    pub(super) came: Instant,
+}
+
+/// Batches that travel together from here on, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) entries: Vec<Entry>,
+    pub(super) bytes: usize,
+    pub(super) way: Way,
+    pub(super) reason: Reason,
+}
+
+/// How a chunk becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Inside a Raft entry; from which lane it comes.
+    Inline(Lane),
+    /// In an object.
+    Object,
+}
+
+/// Why the buffer takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    Closing,
+    Overflow,
+}
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    rules: SealRules,
+    queues: [Queue; 3],
+    /// Sealed ahead of their time and not taken yet.
+    forced: Vec<Sealed>,
+    generation: u64,
+    closing: bool,
+    held: usize,
+    flying_puts: usize,
+    early_puts: Tokens,
+    inline: Tokens,
+    low_latency: Tokens,
+}
+
+impl Buffer {
+    pub(super) fn new(
+        rules: SealRules,
+        inline_bytes_per_second: u64,
+        early_puts_per_second: u32,
+        now: Instant,
+    ) -> Self {
+        // A rate of bytes loses nothing that matters as a float.
+        #[allow(clippy::cast_precision_loss)]
+        let inline = inline_bytes_per_second as f64;
+        let early = f64::from(early_puts_per_second);
+        let fast = inline * LOW_LATENCY_SHARE;
+        Self {
+            rules,
+            queues: [Queue::default(), Queue::default(), Queue::default()],
+            forced: Vec::new(),
+            generation: 0,
+            closing: false,
+            held: 0,
+            flying_puts: 0,
+            early_puts: Tokens::new(early, early, now),
+            inline: Tokens::new(inline, inline, now),
+            low_latency: Tokens::new(fast, fast, now),
+        }
+    }
+
+    /// Takes a request's batches. `generation` says under which settings they were checked: when
+    /// these changed, a partition may have changed its lane, so what was there before is sealed
+    /// first.
+    ///
+    /// # Errors
+    /// Gives the batches back when it takes no more.
+    pub(super) fn push(
+        &mut self,
+        entries: Vec<Entry>,
+        generation: u64,
+        now: Instant,
+    ) -> Result<(), (Rejected, Vec<Entry>)> {
+        if self.closing {
+            return Err((Rejected::Closing, entries));
+        }
+        if self.held >= HELD_CHUNKS.saturating_mul(self.rules.chunk_bytes) {
+            return Err((Rejected::Overflow, entries));
+        }
+        if generation != self.generation {
+            self.force(now);
+        }
+        for entry in entries {
+            self.held += entry.bytes.len();
+            self.queue(entry.lane).push(entry);
+        }
+        if generation < self.generation {
+            self.force(now);
+        }
+        self.generation = self.generation.max(generation);
+        Ok(())
+    }
+
+    /// From here on nothing is taken, and what is there is sealed without waiting.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether nothing is taken any more and everything that was has been answered.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.closing && self.held == 0
+    }
+
+    /// Bytes taken and not answered yet.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// A PUT ended, well or not.
+    pub(super) fn put_ended(&mut self) {
+        self.flying_puts = self.flying_puts.saturating_sub(1);
+    }
+
+    /// A chunk was answered.
+    pub(super) fn landed(&mut self, bytes: usize, way: Way) {
+        self.held = self.held.saturating_sub(bytes);
+        if let Way::Inline(lane) = way {
+            let queue = self.queue(lane);
+            queue.flying_inline = queue.flying_inline.saturating_sub(1);
+        }
+    }
+
+    /// Seals what is due now, in the order in which it must be sequenced; and says when to look
+    /// again if nothing happens before.
+    pub(super) fn take_due(&mut self, now: Instant) -> (Vec<Sealed>, Option<Instant>) {
+        let mut sealed = std::mem::take(&mut self.forced);
+        let mut next: Option<Instant> = None;
+        for lane in LANES {
+            while let Some(view) = self.view(lane, now) {
+                match due(&view, &self.rules, now) {
+                    Due::Now(reason) => self.seal(lane, view, reason, now, &mut sealed),
+                    Due::At(at) => {
+                        next = Some(next.map_or(at, |next| next.min(at)));
+                        break;
+                    }
+                    Due::OnLanding => break,
+                }
+            }
+        }
+        (sealed, next)
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        let [low_latency, auto, object] = &mut self.queues;
+        match lane {
+            Lane::LowLatency => low_latency,
+            Lane::Auto => auto,
+            Lane::Object => object,
+        }
+    }
+
+    fn view(&mut self, lane: Lane, now: Instant) -> Option<LaneView> {
+        let goes_inline = self.goes_inline(lane, now);
+        let early_put_at = if self.early_puts.has(1.0, now) {
+            Some(now)
+        } else {
+            self.early_puts.wait_for(1.0).map(|wait| now + wait)
+        };
+        let (flying_puts, closing) = (self.flying_puts, self.closing);
+        let queue = self.queue(lane);
+        Some(LaneView {
+            bytes: queue.bytes,
+            batches: queue.entries.len(),
+            oldest: queue.entries.front()?.came,
+            last_seal: queue.last_seal,
+            all_spent: queue.all_spent(),
+            goes_inline,
+            flying_inline: queue.flying_inline,
+            flying_puts,
+            early_put_at,
+            closing,
+        })
+    }
+
+    fn goes_inline(&mut self, lane: Lane, now: Instant) -> bool {
+        let queue = self.queue(lane);
+        let (bytes, oversized) = (queue.bytes, queue.oversized > 0);
+        // Sizes of at most a MiB are exact as floats.
+        #[allow(clippy::cast_precision_loss)]
+        let tokens = bytes as f64;
+        match lane {
+            Lane::Object => false,
+            Lane::Auto => bytes <= INLINE_CHUNK_BYTES && self.inline.has(tokens, now),
+            Lane::LowLatency => {
+                !oversized
+                    && bytes <= INLINE_CHUNKS * INLINE_CHUNK_BYTES
+                    && self.low_latency.has(tokens, now)
+            }
+        }
+    }
+
+    fn seal(
+        &mut self,
+        lane: Lane,
+        view: LaneView,
+        reason: Reason,
+        now: Instant,
+        sealed: &mut Vec<Sealed>,
+    ) {
+        let half = self.rules.interval / 2;
+        self.queue(lane).learn(reason, now, half);
+        if view.goes_inline {
+            self.seal_inline(lane, reason, now, sealed);
+            return;
+        }
+        if reason.is_early() {
+            self.early_puts.take(1.0);
+        }
+        self.flying_puts += 1;
+        let chunk_bytes = self.rules.chunk_bytes;
+        let mut entries = self.queue(lane).take(chunk_bytes, now);
+        if let Some(other) = self.companion(lane, &entries, now) {
+            entries.extend(self.queue(other).take(chunk_bytes, now));
+        }
+        sealed.push(Sealed { bytes: bytes_of(&entries), entries, way: Way::Object, reason });
+    }
+
+    /// Another lane that goes to an object too and fits into the same one.
+    fn companion(&mut self, lane: Lane, entries: &[Entry], now: Instant) -> Option<Lane> {
+        let other = match lane {
+            Lane::Auto => Lane::Object,
+            Lane::Object => Lane::Auto,
+            Lane::LowLatency => return None,
+        };
+        if self.goes_inline(other, now) {
+            return None;
+        }
+        let queue = self.queue(other);
+        let bytes = queue.bytes + bytes_of(entries);
+        let batches = queue.entries.len() + entries.len();
+        let fits = bytes <= self.rules.chunk_bytes && batches <= CHUNK_BATCHES;
+        fits.then_some(other)
+    }
+
+    fn seal_inline(&mut self, lane: Lane, reason: Reason, now: Instant, sealed: &mut Vec<Sealed>) {
+        loop {
+            let entries = self.queue(lane).take(INLINE_CHUNK_BYTES, now);
+            let bytes = bytes_of(&entries);
+            if bytes == 0 {
+                return;
+            }
+            #[allow(clippy::cast_precision_loss)]
+            let tokens = bytes as f64;
+            match lane {
+                Lane::LowLatency => self.low_latency.take(tokens),
+                Lane::Auto | Lane::Object => self.inline.take(tokens),
+            }
+            self.queue(lane).flying_inline += 1;
+            sealed.push(Sealed { entries, bytes, way: Way::Inline(lane), reason });
+        }
+    }
+
+    /// Seals everything, whatever the limits on PUTs say: this happens when topics change.
+    fn force(&mut self, now: Instant) {
+        let mut sealed = std::mem::take(&mut self.forced);
+        for lane in LANES {
+            while let Some(view) = self.view(lane, now) {
+                self.seal(lane, view, Reason::Forced, now, &mut sealed);
+            }
+        }
+        self.forced = sealed;
+    }
+}
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.bytes.len()).sum()
+}
+
+/// The batches of one lane.
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Batches too large for an inline chunk.
+    oversized: usize,
+    /// Whose batches these are, and how many of each.
+    seats: HashMap<u64, (Arc<Seat>, usize)>,
+    last_seal: Option<Instant>,
+    flying_inline: usize,
+}
+
+impl Queue {
+    fn push(&mut self, entry: Entry) {
+        let seat = entry.waiting.seat();
+        seat.buffered();
+        self.seats.entry(seat.id()).or_insert_with(|| (Arc::clone(seat), 0)).1 += 1;
+        self.bytes += entry.bytes.len();
+        self.oversized += usize::from(entry.bytes.len() > INLINE_CHUNK_BYTES);
+        self.entries.push_back(entry);
+    }
+
+    /// Takes the oldest batches: at least one, then up to `bytes`.
+    fn take(&mut self, bytes: usize, now: Instant) -> Vec<Entry> {
+        let mut taken = 0;
+        let mut count = 0;
+        for entry in &self.entries {
+            let fits = taken + entry.bytes.len() <= bytes && count < CHUNK_BATCHES;
+            if count > 0 && !fits {
+                break;
+            }
+            taken += entry.bytes.len();
+            count += 1;
+        }
+        let entries: Vec<_> = self.entries.drain(..count).collect();
+        for entry in &entries {
+            let seat = entry.waiting.seat();
+            seat.sealed();
+            if let Some((_, left)) = self.seats.get_mut(&seat.id()) {
+                *left -= 1;
+                if *left == 0 {
+                    self.seats.remove(&seat.id());
+                }
+            }
+            self.oversized -= usize::from(entry.bytes.len() > INLINE_CHUNK_BYTES);
+        }
+        self.bytes -= taken;
+        self.last_seal = Some(now);
+        entries
+    }
+
+    fn all_spent(&self) -> bool {
+        self.seats.values().all(|(seat, _)| seat.is_spent())
+    }
+
+    /// Connections that sent no more in a good part of an interval have a smaller window than was
+    /// thought.
+    fn learn(&self, reason: Reason, now: Instant, at_least: std::time::Duration) {
+        let waited = self.entries.front().is_some_and(|oldest| now >= oldest.came + at_least);
+        if waited && matches!(reason, Reason::Interval | Reason::Idle) {
+            for (seat, _) in self.seats.values().filter(|(seat, _)| !seat.is_spent()) {
+                seat.interval_passed();
+            }
+        }
+    }
+}

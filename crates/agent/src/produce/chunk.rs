@@ -1,0 +1,108 @@
+//! A sealed chunk: its batches sorted by partition, and the two forms in which it becomes durable.
+
+use bytes::{Bytes, BytesMut};
+
+use alluvium_metadata::{BatchStamp, ChunkRun, Location};
+use alluvium_objects::{BuiltObject, Level, ObjectWriter};
+use alluvium_types::{Millis, ObjectId, TopicPartition};
+
+use super::buffer::Entry;
+use super::submission::Waiting;
+
+/// Smaller batches are copied together before they go into an object. A slice keeps the whole
+/// buffer alive that its connection read it into, and recent chunks are kept for long.
+const COPIED_BELOW: usize = 16 << 10;
+
+/// A batch of a chunk.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) partition: TopicPartition,
+    pub(super) bytes: Bytes,
+    pub(super) stamp: BatchStamp,
+}
+
+/// The batches of a chunk, sorted by partition; those of one partition in the order they came.
+#[derive(Clone, Debug)]
+pub(super) struct Batches(Vec<Batch>);
+
+impl Batches {
+    /// Sorts, and parts what is stored from those who wait for it; both in the same order.
+    pub(super) fn sort(mut entries: Vec<Entry>) -> (Self, Vec<Waiting>) {
+        entries.sort_by_key(|entry| entry.partition);
+        let (batches, waiting) = entries
+            .into_iter()
+            .map(|entry| {
+                let Entry { partition, bytes, stamp, waiting, .. } = entry;
+                (Batch { partition, bytes, stamp }, waiting)
+            })
+            .unzip();
+        (Self(batches), waiting)
+    }
+
+    /// The partitions, in order, each once.
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        let mut partitions: Vec<_> = self.0.iter().map(|batch| batch.partition).collect();
+        partitions.dedup();
+        partitions
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &[Batch]> {
+        self.0.chunk_by(|batch, next| batch.partition == next.partition)
+    }
+
+    fn chunk_runs(&self, positions: impl Iterator<Item = u64>) -> Vec<ChunkRun> {
+        let run = |(batches, position): (&[Batch], u64)| {
+            Some(ChunkRun {
+                partition: batches.first()?.partition,
+                position,
+                batches: batches.iter().map(|batch| batch.stamp).collect(),
+            })
+        };
+        self.runs().zip(positions).filter_map(run).collect()
+    }
+
+    /// The chunk inside a command: one copy, which frees the frames it came in.
+    pub(super) fn inline(&self) -> (Location, Vec<ChunkRun>) {
+        let length = self.0.iter().map(|batch| batch.bytes.len()).sum();
+        let mut bytes = BytesMut::with_capacity(length);
+        let mut positions = Vec::new();
+        for run in self.runs() {
+            positions.push(bytes.len() as u64);
+            for batch in run {
+                bytes.extend_from_slice(&batch.bytes);
+            }
+        }
+        let runs = self.chunk_runs(positions.into_iter());
+        (Location::Inline(bytes.freeze()), runs)
+    }
+
+    /// Puts the small batches into a buffer of their own; larger ones stay slices of their frames.
+    pub(super) fn gather_small(&mut self) {
+        let is_small = |batch: &&mut Batch| batch.bytes.len() < COPIED_BELOW;
+        let small = || self.0.iter().map(|batch| batch.bytes.len()).filter(|len| *len < COPIED_BELOW);
+        let mut copy = BytesMut::with_capacity(small().sum());
+        for batch in self.0.iter().filter(|batch| batch.bytes.len() < COPIED_BELOW) {
+            copy.extend_from_slice(&batch.bytes);
+        }
+        let mut copy = copy.freeze();
+        for batch in self.0.iter_mut().filter(is_small) {
+            batch.bytes = copy.split_to(batch.bytes.len());
+        }
+    }
+
+    /// The chunk as an object of this name.
+    pub(super) fn object(&self, object: ObjectId, at: Millis) -> (BuiltObject, Vec<ChunkRun>) {
+        let mut writer = ObjectWriter::new(object, Level::Chunk, at);
+        for run in self.runs() {
+            if let Some(first) = run.first() {
+                writer.begin_run(first.partition, None);
+            }
+            for Batch { bytes, stamp, .. } in run {
+                writer.batch(std::slice::from_ref(bytes), stamp.records, stamp.max_timestamp);
+            }
+        }
+        let built = writer.finish();
+        let runs = self.chunk_runs(built.runs.iter().map(|run| run.position));
+        (built, runs)
+    }
+}

@@ -1,0 +1,137 @@
+//! Proposes chunks to the quorum and answers who waits for them.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, sleep};
+
+use alluvium_cluster::Metadata;
+use alluvium_metadata::{
+    AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Refusal, Sequence,
+};
+use alluvium_protocol::produce::ProduceResult;
+use alluvium_types::{ChunkNumber, Clock, ErrorCode};
+
+use crate::backoff::Backoff;
+
+use super::flight::{Flight, Proposal};
+use super::submission::unanswered;
+
+/// Gives chunks their numbers. They are given when a chunk is proposed, not when it is sealed, so a
+/// chunk that never became durable leaves no hole.
+#[derive(Debug)]
+pub(super) struct Sequencer {
+    pub(super) origin: AgentOrigin,
+    pub(super) metadata: Metadata,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) last_chunk: u64,
+}
+
+impl Sequencer {
+    /// Proposes the chunks, in order, until it is known what became of them. The commands stay the
+    /// same over all attempts: by its number a chunk that was sequenced before is answered as then.
+    pub(super) fn propose(
+        &mut self,
+        proposals: Vec<Proposal>,
+    ) -> impl Future<Output = Vec<(u64, Outcome)>> + Send + 'static {
+        let at = self.clock.now();
+        let (ids, commands): (Vec<_>, Vec<_>) = proposals
+            .into_iter()
+            .map(|Proposal { id, location, runs, sealed_at }| {
+                self.last_chunk += 1;
+                let chunk = ChunkNumber(self.last_chunk);
+                let origin = self.origin;
+                (id, Command::Sequence(Sequence { origin, chunk, location, runs, sealed_at, at }))
+            })
+            .unzip();
+        let metadata = self.metadata.clone();
+        async move {
+            let outcomes = propose_until_known(&metadata, commands).await;
+            ids.into_iter().zip(outcomes).collect()
+        }
+    }
+}
+
+async fn propose_until_known(metadata: &Metadata, commands: Vec<Command>) -> Vec<Outcome> {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let started = Instant::now();
+    loop {
+        match metadata.propose_many(commands.clone()).await {
+            Ok(applied) => {
+                metrics::histogram!("alluvium_produce_sequence_seconds")
+                    .record(started.elapsed().as_secs_f64());
+                return applied.into_iter().map(|applied| applied.outcome).collect();
+            }
+            Err(error) => {
+                let pause = backoff.next();
+                if backoff.attempts() > 2 {
+                    tracing::warn!(%error, "chunks are not sequenced yet; trying again");
+                } else {
+                    tracing::debug!(%error, "sequencing chunks failed; trying again");
+                }
+                sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Answers everybody who waits for a chunk.
+pub(super) fn answer(flight: Flight, outcome: Outcome) {
+    match outcome {
+        Outcome::Sequenced(partitions) => answer_batches(flight, &partitions),
+        Outcome::Refused(refusal) => refuse_chunk(flight, &refusal),
+        other => {
+            tracing::error!(?other, "a chunk was answered with something else");
+            fail(flight, &unanswered());
+        }
+    }
+}
+
+/// Answers everybody who waits for a chunk with the same failure.
+pub(super) fn fail(flight: Flight, result: &ProduceResult) {
+    for waiting in flight.waiting {
+        waiting.failed(result.clone());
+    }
+}
+
+fn answer_batches(flight: Flight, partitions: &[PartitionSequenced]) {
+    let outcomes = partitions.iter().flat_map(|partition| {
+        partition.batches.iter().map(|outcome| (*outcome, partition.log_start))
+    });
+    for (waiting, (outcome, log_start)) in flight.waiting.into_iter().zip(outcomes) {
+        match outcome {
+            BatchOutcome::Appended { base_offset } => waiting.stored(base_offset, log_start),
+            BatchOutcome::Duplicate { base_offset } => {
+                metrics::counter!("alluvium_produce_duplicates_total").increment(1);
+                waiting.stored(base_offset, log_start);
+            }
+            BatchOutcome::Refused(code) => {
+                let count = metrics::counter!("alluvium_produce_refused_total", "code" => code.name());
+                count.increment(1);
+                tracing::debug!(code = code.name(), "a batch was refused when it was sequenced");
+                waiting.failed(ProduceResult::refused(code, refusal_text(code)));
+            }
+        }
+    }
+}
+
+const fn refusal_text(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::OutOfOrderSequenceNumber => {
+            "The batch does not continue the producer's sequence in this partition."
+        }
+        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => {
+            "A newer instance of the producer has taken over."
+        }
+        ErrorCode::UnknownTopicOrPartition => "The topic was deleted meanwhile.",
+        _ => "The batch was refused when it was given its offsets.",
+    }
+}
+
+/// A whole chunk is refused when this agent was replaced by a newer start of itself, or when the
+/// chunk is too old. Either way the records were not stored, and the client finds who takes them.
+fn refuse_chunk(flight: Flight, refusal: &Refusal) {
+    tracing::error!(%refusal, "the quorum refused a chunk; its producers are told to try again");
+    metrics::counter!("alluvium_produce_chunks_refused_total").increment(1);
+    let text = format!("The records were not stored; send them again. {}", refusal.message);
+    fail(flight, &ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text));
+}

@@ -1,0 +1,217 @@
+//! Chunks between sealing and answer, in the order in which they were sealed.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use tokio::time::{Duration, Instant};
+
+use alluvium_metadata::{ChunkRun, Location};
+use alluvium_types::{Millis, TopicPartition};
+
+use super::buffer::Way;
+use super::submission::Waiting;
+
+/// When producers are told that it is not known what became of their records. Kafka's clients wait
+/// 30 seconds.
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(28);
+
+/// Most chunks that are proposed together.
+const ROUND_CHUNKS: usize = 8;
+
+/// A chunk on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: u64,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) bytes: usize,
+    pub(super) way: Way,
+    partitions: Vec<TopicPartition>,
+    sealed_at: Millis,
+    deadline: Instant,
+    stage: Stage,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+enum Stage {
+    /// Its bytes are not durable yet.
+    Uploading,
+    /// It can be sequenced once nothing before it is in its way.
+    Ready(Location, Vec<ChunkRun>),
+    /// Its command was proposed and must be seen through.
+    Proposed,
+}
+
+/// What a chunk's command is made of.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) id: u64,
+    pub(super) location: Location,
+    pub(super) runs: Vec<ChunkRun>,
+    pub(super) sealed_at: Millis,
+}
+
+/// The chunks on their way.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    queue: VecDeque<Flight>,
+    next_id: u64,
+}
+
+impl Flights {
+    /// Adds the chunk that was sealed last. Its id names it from here on.
+    pub(super) fn depart(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        waiting: Vec<Waiting>,
+        (bytes, way): (usize, Way),
+        (sealed_at, now): (Millis, Instant),
+    ) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.queue.push_back(Flight {
+            id,
+            waiting,
+            bytes,
+            way,
+            partitions,
+            sealed_at,
+            deadline: now + ANSWER_DEADLINE,
+            stage: Stage::Uploading,
+        });
+        id
+    }
+
+    /// The chunk's bytes are durable.
+    pub(super) fn durable(&mut self, id: u64, location: Location, runs: Vec<ChunkRun>) {
+        if let Some(flight) = self.queue.iter_mut().find(|flight| flight.id == id) {
+            flight.stage = Stage::Ready(location, runs);
+        }
+    }
+
+    /// Takes a chunk out, to answer it.
+    pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
+        let at = self.queue.iter().position(|flight| flight.id == id)?;
+        self.queue.remove(at)
+    }
+
+    /// The chunks that can be sequenced now, in order: durable, and no chunk that was sealed before
+    /// and shares a partition is still behind.
+    pub(super) fn take_ready(&mut self) -> Vec<Proposal> {
+        let mut taken = Vec::new();
+        let mut behind: Vec<usize> = Vec::new();
+        for at in 0..self.queue.len() {
+            if taken.len() == ROUND_CHUNKS {
+                break;
+            }
+            let Some(flight) = self.queue.get(at) else { break };
+            let is_ready = matches!(flight.stage, Stage::Ready(..));
+            let overtakes = || {
+                let mut before = behind.iter().filter_map(|at| self.queue.get(*at));
+                before.any(|before| share(&before.partitions, &flight.partitions))
+            };
+            if !is_ready || overtakes() {
+                behind.push(at);
+                continue;
+            }
+            let Some(flight) = self.queue.get_mut(at) else { break };
+            let stage = std::mem::replace(&mut flight.stage, Stage::Proposed);
+            if let Stage::Ready(location, runs) = stage {
+                let Flight { id, sealed_at, .. } = *flight;
+                taken.push(Proposal { id, location, runs, sealed_at });
+            }
+        }
+        taken
+    }
+
+    /// When the next chunk is late.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let waiting = self.queue.iter().filter(|flight| !flight.waiting.is_empty());
+        waiting.map(|flight| flight.deadline).min()
+    }
+
+    /// Those who have waited too long. A chunk that was not proposed is given up with them; one that
+    /// was stays, for its command must be seen through.
+    pub(super) fn take_late(&mut self, now: Instant) -> (Vec<Waiting>, Vec<Flight>) {
+        let mut waiting = Vec::new();
+        let mut given_up = Vec::new();
+        for mut flight in std::mem::take(&mut self.queue) {
+            if flight.deadline > now {
+                self.queue.push_back(flight);
+            } else if matches!(flight.stage, Stage::Proposed) {
+                waiting.append(&mut flight.waiting);
+                self.queue.push_back(flight);
+            } else {
+                given_up.push(flight);
+            }
+        }
+        (waiting, given_up)
+    }
+}
+
+/// Whether two sorted lists have an element in common.
+fn share(left: &[TopicPartition], right: &[TopicPartition]) -> bool {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        match a.cmp(b) {
+            Ordering::Less => _ = left.next(),
+            Ordering::Greater => _ = right.next(),
+            Ordering::Equal => return true,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alluvium_types::TopicId;
+    use bytes::Bytes;
+
+    fn partitions(indexes: &[i32]) -> Vec<TopicPartition> {
+        indexes.iter().map(|index| TopicPartition::new(TopicId([1; 16]), *index)).collect()
+    }
+
+    fn depart(flights: &mut Flights, indexes: &[i32], now: Instant) -> u64 {
+        flights.depart(partitions(indexes), Vec::new(), (10, Way::Object), (0, now))
+    }
+
+    fn arrive(flights: &mut Flights, id: u64) {
+        flights.durable(id, Location::Inline(Bytes::new()), Vec::new());
+    }
+
+    fn ready(flights: &mut Flights) -> Vec<u64> {
+        flights.take_ready().iter().map(|proposal| proposal.id).collect()
+    }
+
+    #[test]
+    fn a_fast_put_waits_for_a_slow_one_with_which_it_shares_a_partition() {
+        let now = Instant::now();
+        let mut flights = Flights::default();
+        let slow = depart(&mut flights, &[0, 1], now);
+        let shares = depart(&mut flights, &[1, 2], now);
+        let apart = depart(&mut flights, &[3], now);
+        let behind_both = depart(&mut flights, &[2, 3], now);
+        for id in [shares, apart, behind_both] {
+            arrive(&mut flights, id);
+        }
+        assert_eq!(ready(&mut flights), [apart]);
+        assert_eq!(ready(&mut flights), []);
+        arrive(&mut flights, slow);
+        assert_eq!(ready(&mut flights), [slow, shares, behind_both]);
+    }
+
+    #[test]
+    fn late_chunks_are_given_up_unless_they_were_proposed() {
+        let now = Instant::now();
+        let mut flights = Flights::default();
+        let proposed = depart(&mut flights, &[0], now);
+        arrive(&mut flights, proposed);
+        assert_eq!(ready(&mut flights), [proposed]);
+        let uploading = depart(&mut flights, &[1], now);
+        assert!(flights.take_late(now).1.is_empty());
+        let (_, given_up) = flights.take_late(now + ANSWER_DEADLINE);
+        assert_eq!(given_up.iter().map(|flight| flight.id).collect::<Vec<_>>(), [uploading]);
+        assert!(flights.land(proposed).is_some());
+    }
+}
