@@ -10,38 +10,44 @@ use alluvium_protocol::api::{KNOWN, SERVED, served};
 const TABLE_BEGIN: &str = "<!-- api keys: begin -->\n";
 const TABLE_END: &str = "<!-- api keys: end -->";
 
-/// Folders that hold nothing of the project's own.
-const FOREIGN: [&str; 5] = [
-    ".git",
-    "target",
-    "alluvium-data",
-    ".terraform",
-    "__pycache__",
-];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The project's files: those that are tracked, or all of them where this is no clone.
+fn files() -> Vec<PathBuf> {
+    let tracked = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output()
+        .ok()
+        .filter(|output| output.status.success() && !output.stdout.is_empty());
+    let mut found = Vec::new();
+    match tracked {
+        Some(output) => {
+            let names = String::from_utf8(output.stdout).unwrap();
+            let names = names.split_terminator('\0');
+            found.extend(
+                names
+                    .map(|name| root().join(name))
+                    .filter(|path| path.is_file()),
+            );
+        }
+        None => walk(root(), &mut found),
+    }
+    found.sort();
+    found
 }
 
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap_or_default();
-        if path.is_dir() {
-            if !FOREIGN.contains(&name) {
-                walk(&path, found);
-            }
-        } else {
+        if !path.is_dir() {
             found.push(path);
+        } else if !path.ends_with("target") && !path.ends_with("alluvium-data") {
+            walk(&path, found);
         }
     }
-}
-
-fn files() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    walk(root(), &mut found);
-    found.sort();
-    found
 }
 
 fn shown(path: &Path) -> String {
