@@ -20,8 +20,8 @@ pub(super) const METRICS: &str = "metrics are served over HTTP, they take no Jav
 pub(super) const QUOTAS: &str = "there are no quotas yet";
 pub(super) const DELEGATION: &str = "there are no delegation tokens";
 pub(super) const CLEANER: &str = "there is no log cleaner of Kafka's kind";
-pub(super) const PLACES: &str = "use --data-dir and --store";
-pub(super) const LISTEN: &str = "use --kafka, or kafka.listen and kafka.advertise";
+pub(super) const PLACES: &str = "use data_dir and store.url";
+pub(super) const LISTEN: &str = "use kafka.listen and kafka.advertised_host";
 pub(super) const ROLES: &str = "use roles = [\"agent\", \"metadata\"]";
 pub(super) const IDENTITY: &str = "agents get their ids from the metadata quorum";
 pub(super) const SECURITY: &str =

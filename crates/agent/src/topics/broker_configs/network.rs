@@ -16,7 +16,6 @@ pub(super) const CONFIGS: &[Definition] = &[
         .doc("A connection that is idle for longer is closed, in milliseconds."),
     int("max.connections", MAX)
         .at_least(0.0)
-        .dynamic()
         .doc("Most connections that are open at once."),
     int("max.connections.per.ip", MAX)
         .at_least(0.0)

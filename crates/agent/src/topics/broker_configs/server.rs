@@ -215,9 +215,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect("a shutdown always flushes and answers what is in flight"),
     int("broker.id", "-1").refused(IDENTITY),
     int("node.id", "").null().refused(IDENTITY),
-    string("broker.rack", "")
-        .null()
-        .refused("set the agent's zone"),
+    string("broker.rack", "").null().refused("use agent.zone"),
     list("process.roles", "").null().refused(ROLES),
     list("config.providers", "").refused(PLUGINS),
     string("alter.config.policy.class.name", "")

@@ -4,6 +4,37 @@
 //! Every cold-path handler has the form
 //! `pub(crate) async fn handle(context: &RequestContext, request: XRequest) -> XResponse`.
 
+pub(crate) mod alter_configs;
+pub(crate) mod api_versions;
+pub(crate) mod authorized_operations;
+pub(crate) mod config_resource;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_groups;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_groups;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod heartbeat;
+pub(crate) mod incremental_alter_configs;
+pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
+pub(crate) mod leader_epoch;
+pub(crate) mod leave_group;
+pub(crate) mod list_groups;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;
+pub(crate) mod refusal;
+pub(crate) mod sync_group;
+
 use std::sync::Arc;
 
 use alluvium_agent::Agent;
@@ -20,24 +51,3 @@ pub(crate) struct RequestContext {
     /// Version of the API that the request is in.
     pub(crate) version: i16,
 }
-
-pub(crate) mod alter_configs;
-pub(crate) mod create_partitions;
-pub(crate) mod create_topics;
-pub(crate) mod delete_groups;
-pub(crate) mod delete_records;
-pub(crate) mod delete_topics;
-pub(crate) mod describe_cluster;
-pub(crate) mod describe_configs;
-pub(crate) mod describe_groups;
-pub(crate) mod describe_topic_partitions;
-pub(crate) mod find_coordinator;
-pub(crate) mod heartbeat;
-pub(crate) mod incremental_alter_configs;
-pub(crate) mod join_group;
-pub(crate) mod leave_group;
-pub(crate) mod list_groups;
-pub(crate) mod metadata;
-pub(crate) mod offset_commit;
-pub(crate) mod offset_fetch;
-pub(crate) mod sync_group;
