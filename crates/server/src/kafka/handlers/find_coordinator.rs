@@ -1,10 +1,164 @@
-//! FindCoordinator (skeleton; its author fills it in).
+//! FindCoordinator: which node looks after a group. There is one agent, and it is this one.
 
-use alluvium_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use alluvium_protocol::message;
+use alluvium_protocol::messages::find_coordinator_response::Coordinator;
+use alluvium_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse, StrBytes};
+use alluvium_types::ErrorCode;
+use tracing::warn;
 
 use super::RequestContext;
 
-pub(crate) async fn handle(context: &RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let _ = (context, request);
-    FindCoordinatorResponse::default()
+/// The first version that asks for several keys at once.
+const BATCHED: i16 = 4;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+/// Where clients find a node.
+#[derive(Clone, Debug)]
+struct Node {
+    id: i32,
+    host: String,
+    port: u16,
+}
+
+/// Why there is no coordinator for a key.
+type Refusal = (ErrorCode, String);
+
+pub(crate) async fn handle(
+    context: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let node = this_node(context);
+    let find = |key: StrBytes| {
+        let found = find(&key, request.key_type, node.as_ref());
+        if let Err((code, reason)) = &found {
+            let client = &context.client_host;
+            warn!(%key, %code, client, reason, "FindCoordinator refused for a key");
+        }
+        (key, found)
+    };
+    if context.version >= BATCHED {
+        let coordinators = request.coordinator_keys.into_iter().map(find);
+        return message!(FindCoordinatorResponse {
+            coordinators: coordinators
+                .map(|(key, found)| coordinator(key, found))
+                .collect(),
+        });
+    }
+    single(find(request.key).1)
+}
+
+fn this_node(context: &RequestContext) -> Option<Node> {
+    let origin = context.agent.origin;
+    context.agent.metadata.read(|state| {
+        let agent = state.agents().find(|agent| agent.id == origin.agent)?;
+        Some(Node {
+            id: agent.id.0,
+            host: agent.host.clone(),
+            port: agent.port,
+        })
+    })
+}
+
+fn find<'a>(key: &str, key_type: i8, node: Option<&'a Node>) -> Result<&'a Node, Refusal> {
+    // A retriable code would keep clients waiting for what does not come.
+    let unsupported = |what: &str| {
+        Err((
+            ErrorCode::UnsupportedVersion,
+            format!("{what} are not supported yet"),
+        ))
+    };
+    match key_type {
+        GROUP if key.is_empty() => Err((
+            ErrorCode::InvalidGroupId,
+            "the group id is empty".to_owned(),
+        )),
+        GROUP => node.ok_or_else(|| {
+            (
+                ErrorCode::CoordinatorNotAvailable,
+                "the agent is not registered".to_owned(),
+            )
+        }),
+        TRANSACTION => unsupported("transactions"),
+        SHARE => unsupported("share groups"),
+        _ => Err((
+            ErrorCode::InvalidRequest,
+            format!("key type {key_type} is not known"),
+        )),
+    }
+}
+
+fn coordinator(key: StrBytes, found: Result<&Node, Refusal>) -> Coordinator {
+    match found {
+        Ok(node) => message!(Coordinator {
+            key,
+            node_id: node.id,
+            host: node.host.as_str().into(),
+            port: i32::from(node.port),
+            error_message: None,
+        }),
+        Err((code, reason)) => message!(Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: code.code(),
+            error_message: Some(reason.into()),
+        }),
+    }
+}
+
+fn single(found: Result<&Node, Refusal>) -> FindCoordinatorResponse {
+    match found {
+        Ok(node) => message!(FindCoordinatorResponse {
+            node_id: node.id,
+            host: node.host.as_str().into(),
+            port: i32::from(node.port),
+            error_message: None,
+        }),
+        Err((code, reason)) => message!(FindCoordinatorResponse {
+            node_id: -1,
+            port: -1,
+            error_code: code.code(),
+            error_message: Some(reason.into()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_protocol::response::encode;
+
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_refused_for_good_and_a_group_is_found_in_every_version() {
+        let node = Node {
+            id: 1,
+            host: "h".into(),
+            port: 9092,
+        };
+        assert_eq!(find("g", GROUP, Some(&node)).unwrap().port, 9092);
+        let code = |key, key_type, node| find(key, key_type, node).unwrap_err().0;
+        assert_eq!(
+            code("t", TRANSACTION, Some(&node)),
+            ErrorCode::UnsupportedVersion
+        );
+        assert_eq!(code("t", 9, Some(&node)), ErrorCode::InvalidRequest);
+        assert_eq!(code("", GROUP, Some(&node)), ErrorCode::InvalidGroupId);
+        assert_eq!(code("g", GROUP, None), ErrorCode::CoordinatorNotAvailable);
+        for version in 0..=6 {
+            for key_type in [GROUP, TRANSACTION] {
+                let found = find("g", key_type, Some(&node));
+                let response = if version < BATCHED {
+                    single(found)
+                } else {
+                    let coordinators = vec![coordinator("g".into(), found)];
+                    message!(FindCoordinatorResponse { coordinators })
+                };
+                encode(1, version, &response).unwrap();
+            }
+        }
+    }
 }

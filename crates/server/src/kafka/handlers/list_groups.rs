@@ -1,10 +1,78 @@
-//! ListGroups (skeleton; its author fills it in).
+//! ListGroups: all groups, filtered by state (KIP-518) and type (KIP-848).
 
-use alluvium_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use alluvium_agent::groups::GroupListing;
+use alluvium_protocol::message;
+use alluvium_protocol::messages::list_groups_response::ListedGroup;
+use alluvium_protocol::messages::{ListGroupsRequest, ListGroupsResponse, StrBytes};
 
 use super::RequestContext;
 
-pub(crate) async fn handle(context: &RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
-    let _ = (context, request);
-    ListGroupsResponse::default()
+/// Every group here is of the classic protocol.
+const GROUP_TYPE: &str = "classic";
+
+pub(crate) async fn handle(
+    context: &RequestContext,
+    request: ListGroupsRequest,
+) -> ListGroupsResponse {
+    let groups = context.agent.groups.list();
+    message!(ListGroupsResponse {
+        groups: select(groups, &request.states_filter, &request.types_filter),
+    })
+}
+
+fn passes(filter: &[StrBytes], value: &str) -> bool {
+    filter.is_empty()
+        || filter
+            .iter()
+            .any(|wanted| wanted.eq_ignore_ascii_case(value))
+}
+
+fn select(groups: Vec<GroupListing>, states: &[StrBytes], types: &[StrBytes]) -> Vec<ListedGroup> {
+    groups
+        .into_iter()
+        .filter(|group| passes(states, group.state.name()) && passes(types, GROUP_TYPE))
+        .map(|group| {
+            message!(ListedGroup {
+                group_id: group.group.into(),
+                protocol_type: group.protocol_type.into(),
+                group_state: group.state.name().into(),
+                group_type: GROUP_TYPE.into(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_agent::groups::GroupState;
+    use alluvium_protocol::response::encode;
+
+    use super::*;
+
+    #[test]
+    fn filters_ignore_case_and_the_answer_fits_every_version() {
+        let listing = |group: &str, state| GroupListing {
+            group: group.into(),
+            protocol_type: "consumer".into(),
+            state,
+        };
+        let groups = vec![
+            listing("a", GroupState::Empty),
+            listing("b", GroupState::Stable),
+        ];
+        let names = |states: &[StrBytes], types: &[StrBytes]| {
+            let selected = select(groups.clone(), states, types);
+            selected
+                .iter()
+                .map(|group| group.group_id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[], &[]), ["a", "b"]);
+        assert_eq!(names(&["stable".into()], &["CLASSIC".into()]), ["b"]);
+        assert!(names(&[], &["consumer".into()]).is_empty());
+        for version in 0..=5 {
+            let groups = select(groups.clone(), &[], &[]);
+            encode(1, version, &message!(ListGroupsResponse { groups })).unwrap();
+        }
+    }
 }
