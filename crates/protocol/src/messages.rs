@@ -24,13 +24,16 @@ pub const fn topic_id(uuid: Uuid) -> TopicId {
 }
 
 /// Builds a message from its defaults and the fields given:
-/// `message!(ListGroupsResponse { throttle_time_ms: 0, groups: vec![] })`.
+/// `message!(ListGroupsResponse { throttle_time_ms: 0, groups })`. A field without a value takes the
+/// variable of its name, as in a struct.
 #[macro_export]
 macro_rules! message {
-    ($message:path { $($field:ident: $value:expr),* $(,)? }) => {{
+    ($message:path { $($field:ident $(: $value:expr)?),* $(,)? }) => {{
         #[allow(unused_mut)]
         let mut message = <$message as ::core::default::Default>::default();
-        $(message.$field = $value;)*
+        $(message.$field = $crate::message!(@value $field $($value)?);)*
         message
     }};
+    (@value $field:ident) => { $field };
+    (@value $field:ident $value:expr) => { $value };
 }

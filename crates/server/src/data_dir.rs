@@ -1,0 +1,121 @@
+//! The data directory: who holds it, and who this agent is.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use alluvium_storage::disk::{LocalDisk, create_dir_durable};
+
+use crate::error::StartError;
+
+/// A data directory that this process holds until the value is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// The operating system lets go of the lock when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder where it is missing, and takes it. Blocks.
+    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+        let named = |error: io::Error| StartError::DataDir {
+            dir: path.to_owned(),
+            reason: format!("{error}; choose another --data-dir or make it writable"),
+        };
+        create_dir_durable(&LocalDisk, path).map_err(named)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("lock"))
+            .map_err(named)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut lock);
+                return Err(StartError::InUse { dir: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+        }
+        // For people and for the message above only: the lock itself is what counts.
+        let pid = format!("{}\n", std::process::id());
+        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(named)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The folder of the metadata voter.
+    pub(crate) fn metadata(&self) -> PathBuf {
+        self.path.join("metadata")
+    }
+
+    /// This agent's identity, drawn and written durably at the first start. Blocks.
+    pub(crate) fn identity(&self) -> Result<u128, StartError> {
+        let path = self.path.join("identity");
+        let named = |reason: String| StartError::DataDir { dir: self.path.clone(), reason };
+        match fs::read_to_string(&path) {
+            Ok(text) => u128::from_str_radix(text.trim(), 16).map_err(|_| {
+                named(format!(
+                    "the file identity does not hold 32 hexadecimal digits; restore it, or remove \
+                     it and this agent gets a new node id"
+                ))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let identity = rand::random::<u128>();
+                write_durably(&self.path, "identity", &format!("{identity:032x}\n"))
+                    .map_err(|error| named(format!("cannot write the file identity: {error}")))?;
+                Ok(identity)
+            }
+            Err(error) => Err(named(format!("cannot read the file identity: {error}"))),
+        }
+    }
+}
+
+/// Who wrote its process id into the lock file.
+fn holder(lock: &mut File) -> String {
+    let mut text = String::new();
+    let read = lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut text));
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!("pid {pid}"),
+        _ => "pid unknown".to_owned(),
+    }
+}
+
+/// A file that is there whole or not at all.
+fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let draft = dir.join(format!("{name}.new"));
+    let mut file = File::create(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, dir.join(name))?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_holds_a_directory_and_the_other_is_told_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let held = DataDir::open(&path).unwrap();
+        let error = DataDir::open(&path).unwrap_err().to_string();
+        assert!(error.contains("is in use by another alluvium process"), "{error}");
+        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert!(error.contains("--data-dir"), "{error}");
+        drop(held);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn an_identity_is_drawn_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path()).unwrap().identity().unwrap();
+        assert_eq!(DataDir::open(dir.path()).unwrap().identity().unwrap(), first);
+        fs::write(dir.path().join("identity"), "what?").unwrap();
+        let error = DataDir::open(dir.path()).unwrap().identity().unwrap_err().to_string();
+        assert!(error.contains("identity") && error.contains("remove"), "{error}");
+    }
+}

@@ -1,0 +1,77 @@
+//! ApiVersions: which APIs are served in which versions.
+
+use alluvium_protocol::api::{API_VERSIONS, SERVED, ServedApi, served};
+use alluvium_protocol::message;
+use alluvium_protocol::messages::api_versions_response::ApiVersion;
+use alluvium_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use alluvium_protocol::request::Request;
+use alluvium_protocol::response;
+use alluvium_types::ErrorCode;
+
+use crate::kafka::dispatch::Rejection;
+use crate::kafka::writer::Answer;
+
+/// Answers in the request's version; one from the future is answered in version 0 with
+/// UNSUPPORTED_VERSION and the versions of ApiVersions itself, so that the client can ask again
+/// (KIP-511).
+pub(crate) fn answer(request: &Request) -> Result<Answer, Rejection> {
+    let version = request.api_version;
+    let (version, answer) = if served(API_VERSIONS).is_some_and(|api| api.serves(version)) {
+        (version, handle(version, &request.decode()?))
+    } else {
+        let own = served(API_VERSIONS).map(range);
+        let answer = message!(ApiVersionsResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            api_keys: own.into_iter().collect(),
+        });
+        (0, answer)
+    };
+    Ok(response::encode(request.correlation_id, version, &answer)?.into())
+}
+
+fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+    let is_valid = version < 3
+        || (is_software_id(&request.client_software_name)
+            && is_software_id(&request.client_software_version));
+    if !is_valid {
+        tracing::debug!(
+            name = request.client_software_name.as_str(),
+            version = request.client_software_version.as_str(),
+            "ApiVersions refused: impossible client software name or version"
+        );
+        return message!(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code() });
+    }
+    // No features: nothing here is switched by the cluster's metadata version.
+    message!(ApiVersionsResponse { api_keys: SERVED.iter().map(range).collect() })
+}
+
+fn range(api: &ServedApi) -> ApiVersion {
+    message!(ApiVersion {
+        api_key: api.key,
+        min_version: api.advertised_min(),
+        max_version: api.max,
+    })
+}
+
+/// Letters, digits, dots and hyphens, beginning and ending with a letter or digit.
+fn is_software_id(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    ends_well(bytes.first()) && ends_well(bytes.last()) && bytes.iter().copied().all(is_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_names_are_checked_as_kafka_does() {
+        for good in ["a", "apache-kafka-java", "4.3.1", "0"] {
+            assert!(is_software_id(good), "{good}");
+        }
+        for bad in ["", "-", "a-", ".a", "a b", "ä", "a_b"] {
+            assert!(!is_software_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Fetch: sessions, checks, limits; the reading is the read path's.
+
+use std::time::Duration;
+
+use alluvium_agent::budget::Lease;
+use alluvium_agent::fetch::{ReadLimits, ReadPartition, ReadResult};
+use alluvium_metadata::{Partition, State};
+use alluvium_protocol::compression::Codec;
+use alluvium_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchedPartition};
+use alluvium_protocol::produce::TopicRef;
+use alluvium_protocol::request::Request;
+use alluvium_types::{ErrorCode, TopicPartition};
+
+use crate::kafka::connection::Session;
+use crate::kafka::dispatch::Rejection;
+use crate::kafka::services::Services;
+use crate::kafka::writer::Answer;
+
+use super::leader_epoch;
+
+/// The first version that names topics by id.
+const TOPIC_IDS: i16 = 13;
+/// The first version in which a topic may be compressed by zstd (KIP-110).
+const ZSTD: i16 = 10;
+/// Most that is read for a fetch that waits at the tail, where nobody knows beforehand how much it
+/// will be.
+const TAIL_BYTES: usize = 1 << 20;
+/// How long a fetch waits for its share of the memory for answers,
+const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
+/// and what it reads without: a little, so that slow readers cannot stop the others.
+const WITHOUT_LEASE_BYTES: usize = 128 << 10;
+
+/// Numbers of one request, in our types.
+struct Limits {
+    max_wait: Duration,
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+}
+
+/// Carries out a fetch.
+pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answer, Rejection> {
+    let services = &*session.services;
+    let version = request.api_version;
+    let fetch = FetchRequest::decode(request)?;
+    let now = services.agent.clock.now();
+    let limits = Limits::of(&fetch, services.limits.fetch_bytes);
+    let plan = match services.fetch_sessions.begin(fetch, version >= TOPIC_IDS, now) {
+        Ok(plan) => plan,
+        Err(error) => {
+            tracing::debug!(%error, client_id = request.client_id.as_deref(), "Fetch refused");
+            let refused = FetchResponse { error, ..FetchResponse::default() };
+            let parts = refused.encode(request.correlation_id, version);
+            return Ok(Answer { parts, lease: None });
+        }
+    };
+    let resolved = services.agent.metadata.read(|state| {
+        let resolve = |asked| resolve(services, state, asked, version);
+        plan.partitions.iter().map(resolve).collect::<Vec<_>>()
+    });
+    let (results, lease) = read(session, &resolved, &limits).await;
+    let mut response = FetchResponse {
+        partitions: assemble(&plan.partitions, &resolved, results, limits.read_committed),
+        ..FetchResponse::default()
+    };
+    services.fetch_sessions.finish(plan, &mut response, services.agent.clock.now());
+    let parts = response.encode(request.correlation_id, version);
+    Ok(Answer { parts, lease })
+}
+
+impl Limits {
+    fn of(fetch: &FetchRequest, fetch_bytes: usize) -> Self {
+        let positive = |number: i32| usize::try_from(number).unwrap_or(0);
+        let wait = u64::try_from(fetch.max_wait_ms).unwrap_or(0);
+        let max_bytes = positive(fetch.max_bytes).min(fetch_bytes);
+        Self {
+            max_wait: Duration::from_millis(wait),
+            min_bytes: positive(fetch.min_bytes).min(max_bytes),
+            max_bytes,
+            read_committed: fetch.read_committed,
+        }
+    }
+}
+
+/// What to read for a partition, or why not.
+fn resolve(
+    services: &Services,
+    state: &State,
+    asked: &FetchPartition,
+    version: i16,
+) -> Result<ReadPartition, ErrorCode> {
+    let topic = match &asked.topic {
+        TopicRef::Name(name) => {
+            state.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+        }
+        TopicRef::Id(id) => state.topic(*id).ok_or(ErrorCode::UnknownTopicId)?,
+    };
+    let partition = TopicPartition::new(topic.id, asked.partition);
+    if state.partition(partition).is_none() {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    leader_epoch::check(asked.current_leader_epoch)?;
+    if version < ZSTD
+        && services.agent.topics.settings(state, topic).compression == Some(Codec::Zstd)
+    {
+        return Err(ErrorCode::UnsupportedCompressionType);
+    }
+    let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
+    Ok(ReadPartition { partition, offset: asked.offset, max_bytes })
+}
+
+/// Reads what could be resolved; the bytes are leased until the answer is sent.
+async fn read(
+    session: &Session,
+    resolved: &[Result<ReadPartition, ErrorCode>],
+    limits: &Limits,
+) -> (Vec<ReadResult>, Option<Lease>) {
+    let services = &*session.services;
+    let agent = &services.agent;
+    let partitions: Vec<ReadPartition> =
+        resolved.iter().filter_map(|partition| partition.as_ref().ok().copied()).collect();
+    // An error is told at once, not after a wait for other partitions.
+    let has_errors = partitions.len() < resolved.len() || resolved.is_empty();
+    let available = agent.metadata.read(|state| available(state, &partitions, limits));
+    let mut max_bytes = limits.max_bytes;
+    let mut lease = None;
+    if available >= limits.min_bytes.max(1) {
+        let leasing = services.responses.lease(available);
+        lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
+        max_bytes = max_bytes.min(if lease.is_some() { available } else { WITHOUT_LEASE_BYTES });
+    } else {
+        max_bytes = max_bytes.min(limits.min_bytes.max(TAIL_BYTES));
+    }
+    let now = ReadLimits {
+        max_wait: Duration::ZERO,
+        min_bytes: limits.min_bytes,
+        max_bytes,
+        read_committed: limits.read_committed,
+    };
+    let waits = !has_errors && !limits.max_wait.is_zero();
+    let later = ReadLimits { max_wait: limits.max_wait, ..now };
+    let results = tokio::select! {
+        biased;
+        results = agent.fetch.read(&partitions, if waits { later } else { now }) => results,
+        () = session.waits.cancelled(), if waits => agent.fetch.read(&partitions, now).await,
+    };
+    if lease.is_none() {
+        let bytes = results.iter().flat_map(|result| &result.records).map(bytes::Bytes::len).sum();
+        if bytes > WITHOUT_LEASE_BYTES {
+            let leasing = services.responses.lease(bytes);
+            lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
+        }
+    }
+    (results, lease)
+}
+
+/// About how many bytes there are to read now, up to what may be read.
+fn available(state: &State, partitions: &[ReadPartition], limits: &Limits) -> usize {
+    let mut total = 0usize;
+    for asked in partitions {
+        if let Some(partition) = state.partition(asked.partition) {
+            total = total.saturating_add(available_in(partition, asked, limits));
+        }
+        if total >= limits.max_bytes {
+            return limits.max_bytes;
+        }
+    }
+    total
+}
+
+fn available_in(partition: &Partition, asked: &ReadPartition, limits: &Limits) -> usize {
+    let end = if limits.read_committed {
+        partition.last_stable_offset()
+    } else {
+        partition.high_watermark()
+    };
+    if asked.offset >= end {
+        return 0;
+    }
+    let mut bytes = 0usize;
+    for run in partition.runs_from(asked.offset) {
+        bytes = bytes.saturating_add(usize::try_from(run.length).unwrap_or(usize::MAX));
+        if bytes >= asked.max_bytes || run.end_offset >= end {
+            break;
+        }
+    }
+    // The first batch is given whole, however little is asked for.
+    bytes.min(asked.max_bytes.max(1))
+}
+
+fn assemble(
+    asked: &[FetchPartition],
+    resolved: &[Result<ReadPartition, ErrorCode>],
+    results: Vec<ReadResult>,
+    read_committed: bool,
+) -> Vec<FetchedPartition> {
+    let mut results = results.into_iter();
+    let answers = asked.iter().zip(resolved).map(|(asked, resolved)| {
+        let result = match resolved {
+            Ok(_) => results.next().unwrap_or_else(|| failed(ErrorCode::UnknownServerError)),
+            Err(error) => failed(*error),
+        };
+        FetchedPartition {
+            topic: asked.topic.clone(),
+            partition: asked.partition,
+            error: result.error,
+            high_watermark: result.high_watermark,
+            last_stable_offset: result.last_stable_offset,
+            log_start: result.log_start,
+            aborted: (read_committed && result.error == ErrorCode::None).then(Vec::new),
+            records: result.records,
+        }
+    });
+    answers.collect()
+}
+
+const fn failed(error: ErrorCode) -> ReadResult {
+    ReadResult {
+        error,
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start: -1,
+        records: Vec::new(),
+    }
+}

@@ -1,0 +1,198 @@
+//! Produce: names to ids, and everything else is the write path's.
+
+use std::collections::HashMap;
+
+use alluvium_agent::Agent;
+use alluvium_agent::produce::{PartitionRecords, Pending, ProducerConnection};
+use alluvium_protocol::batch::BatchHeader;
+use alluvium_protocol::compression::Codec;
+use alluvium_protocol::produce::{
+    ProducePartition, ProduceRequest, ProduceResult, TopicRef, encode_response,
+};
+use alluvium_protocol::request::{Request, RequestError};
+use alluvium_types::{ErrorCode, TopicId, TopicPartition};
+use bytes::Bytes;
+
+use crate::kafka::dispatch::Rejection;
+use crate::kafka::writer::Answer;
+
+/// The first version in which zstd is allowed (KIP-110).
+const ZSTD: i16 = 7;
+
+/// A Produce that the write path has.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    request: ProduceRequest,
+    /// By partition of the request; what is `None` is in the write path, in this order.
+    results: Vec<Option<ProduceResult>>,
+    pending: Option<Pending>,
+    arrived: Option<Vec<ProduceResult>>,
+}
+
+/// Decodes a request and gives its record sets to the write path, synchronously. The records stay
+/// slices of the frame.
+pub(crate) fn submit(
+    agent: &Agent,
+    producer: &ProducerConnection,
+    request: &Request,
+) -> Result<Submitted, RequestError> {
+    let mut produce = ProduceRequest::decode(request)?;
+    let mut results = vec![None; produce.partitions.len()];
+    let mut sets = Vec::with_capacity(produce.partitions.len());
+    if let Some(refusal) = refusal_of_all(&produce) {
+        results.fill(Some(refusal));
+    } else {
+        agent.metadata.read(|state| {
+            let mut last: Option<(TopicRef, Option<TopicId>)> = None;
+            for (partition, result) in produce.partitions.iter_mut().zip(&mut results) {
+                if last.as_ref().is_none_or(|(topic, _)| *topic != partition.topic) {
+                    let id = match &partition.topic {
+                        TopicRef::Name(name) => state.topic_by_name(name).map(|topic| topic.id),
+                        TopicRef::Id(id) => state.topic(*id).map(|topic| topic.id),
+                    };
+                    last = Some((partition.topic.clone(), id));
+                }
+                let id = last.as_ref().and_then(|(_, id)| *id);
+                match accept(partition, id, request.api_version) {
+                    Ok(records) => sets.push(records),
+                    Err(refusal) => *result = Some(refusal),
+                }
+            }
+        });
+    }
+    log_refusals(&produce, &results, request);
+    let pending = (!sets.is_empty()).then(|| producer.submit(sets));
+    Ok(Submitted { request: produce, results, pending, arrived: None })
+}
+
+/// A fault of the request as a whole is answered for each of its partitions.
+fn refusal_of_all(produce: &ProduceRequest) -> Option<ProduceResult> {
+    if !matches!(produce.acks, -1..=1) {
+        let text = format!("acks = {} is not one of -1, 0 and 1", produce.acks);
+        return Some(ProduceResult::refused(ErrorCode::InvalidRequiredAcks, text));
+    }
+    if produce.transactional_id.is_some() {
+        let text = "transactions are not supported";
+        return Some(ProduceResult::refused(ErrorCode::TransactionalIdAuthorizationFailed, text));
+    }
+    None
+}
+
+/// Moves a partition's records out, if it can have them.
+fn accept(
+    partition: &mut ProducePartition,
+    topic: Option<TopicId>,
+    version: i16,
+) -> Result<PartitionRecords, ProduceResult> {
+    let records = partition.records.take();
+    let Some(topic) = topic else {
+        return Err(match &partition.topic {
+            TopicRef::Name(name) => ProduceResult::refused(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("there is no topic {name}"),
+            ),
+            TopicRef::Id(id) => ProduceResult::refused(
+                ErrorCode::UnknownTopicId,
+                format!("there is no topic with id {id}"),
+            ),
+        });
+    };
+    let Some(records) = records.filter(|records| !records.is_empty()) else {
+        return Err(ProduceResult::refused(ErrorCode::InvalidRecord, "there is no record batch"));
+    };
+    if version < ZSTD && uses_zstd(&records) {
+        return Err(ProduceResult::refused(
+            ErrorCode::UnsupportedCompressionType,
+            format!("zstd needs Produce version {ZSTD} or newer"),
+        ));
+    }
+    Ok(PartitionRecords { partition: TopicPartition::new(topic, partition.partition), records })
+}
+
+/// Whether one of the batches says so; batches that cannot be read are refused elsewhere.
+fn uses_zstd(records: &Bytes) -> bool {
+    let mut rest: &[u8] = records;
+    while let Ok(header) = BatchHeader::parse(rest) {
+        if matches!(header.codec(), Ok(Codec::Zstd)) {
+            return true;
+        }
+        match rest.get(header.bytes.max(1)..) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// One line for each kind of refusal, not for each partition.
+fn log_refusals(produce: &ProduceRequest, results: &[Option<ProduceResult>], request: &Request) {
+    let mut counts: HashMap<ErrorCode, (usize, &ProducePartition)> = HashMap::new();
+    for (partition, result) in produce.partitions.iter().zip(results) {
+        if let Some(result) = result {
+            counts.entry(result.error).or_insert((0, partition)).0 += 1;
+        }
+    }
+    for (error, (partitions, first)) in counts {
+        tracing::debug!(
+            %error,
+            partitions,
+            first_topic = ?first.topic,
+            first_partition = first.partition,
+            client_id = request.client_id.as_deref(),
+            "Produce refused"
+        );
+    }
+}
+
+impl Submitted {
+    /// Whether the answer is known.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        if let Some(pending) = &mut self.pending
+            && let Ok(results) = pending.try_recv()
+        {
+            self.arrived = Some(results);
+            self.pending = None;
+        }
+        self.pending.is_none()
+    }
+
+    /// Waits for the write path and encodes the answer: none with acks=0.
+    pub(crate) async fn answer(&mut self, request: &Request) -> Result<Option<Answer>, Rejection> {
+        let arrived = match (self.arrived.take(), self.pending.take()) {
+            (Some(arrived), _) => arrived,
+            // The write path has gone without an answer: nobody knows what became of the records.
+            (None, Some(pending)) => pending.await.unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        let mut arrived = arrived.into_iter();
+        let results: Vec<ProduceResult> = std::mem::take(&mut self.results)
+            .into_iter()
+            .map(|refused| refused.or_else(|| arrived.next()).unwrap_or_else(unknown))
+            .collect();
+        if self.request.acks != 0 {
+            let frame = encode_response(
+                request.correlation_id,
+                request.api_version,
+                &self.request,
+                &results,
+                0,
+            );
+            return Ok(Some(frame.into()));
+        }
+        match results.iter().find(|result| result.error != ErrorCode::None) {
+            None => Ok(None),
+            Some(refused) => Err(Rejection::Unanswered(format!(
+                "{}{}",
+                refused.error,
+                refused.message.as_ref().map_or_else(String::new, |text| format!(": {text}")),
+            ))),
+        }
+    }
+}
+
+fn unknown() -> ProduceResult {
+    ProduceResult::refused(
+        ErrorCode::RequestTimedOut,
+        "the server stopped before it was known whether the records are durable",
+    )
+}

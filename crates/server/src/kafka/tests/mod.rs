@@ -1,0 +1,6 @@
+//! Connections over real sockets, before an agent in memory.
+
+mod client;
+mod frames;
+mod order;
+mod versions;
