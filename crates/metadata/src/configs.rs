@@ -16,7 +16,11 @@ pub(crate) fn alter(
     let configs = match target {
         ConfigTarget::Cluster => &mut state.cluster_configs,
         ConfigTarget::Topic(id) => {
-            &mut state.topics.get_mut(id).ok_or_else(|| unknown_topic(*id))?.configs
+            &mut state
+                .topics
+                .get_mut(id)
+                .ok_or_else(|| unknown_topic(*id))?
+                .configs
         }
     };
     if replace {
@@ -51,8 +55,9 @@ fn take(configs: &mut BTreeMap<String, String>, step: ConfigChange) {
         ConfigOp::Subtract { default, value } => {
             let current = configs.get(&name).unwrap_or(&default);
             let taken: Vec<&str> = elements(&value).collect();
-            let left: Vec<&str> =
-                elements(current).filter(|element| !taken.contains(element)).collect();
+            let left: Vec<&str> = elements(current)
+                .filter(|element| !taken.contains(element))
+                .collect();
             left.join(",")
         }
     };
@@ -60,7 +65,9 @@ fn take(configs: &mut BTreeMap<String, String>, step: ConfigChange) {
 }
 
 fn elements(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|element| !element.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|element| !element.is_empty())
 }
 
 #[cfg(test)]

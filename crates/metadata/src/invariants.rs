@@ -44,7 +44,10 @@ fn partitions(state: &State) -> Result<(), String> {
     }
     state.objects.check(&named)?;
     if inline_bytes != state.inline_bytes || inline_partitions != state.inline_partitions {
-        return Err(format!("{} inline bytes, found {inline_bytes}", state.inline_bytes));
+        return Err(format!(
+            "{} inline bytes, found {inline_bytes}",
+            state.inline_bytes
+        ));
     }
     Ok(())
 }
@@ -65,7 +68,10 @@ fn producers(state: &State) -> Result<(), String> {
         }
     }
     // Entries of deleted topics stay until they are due.
-    match scheduled.into_iter().find(|(place, _)| state.topics.contains_key(&place.topic)) {
+    match scheduled
+        .into_iter()
+        .find(|(place, _)| state.topics.contains_key(&place.topic))
+    {
         Some((place, producer)) => Err(format!("producer {producer} of {place:?} is gone already")),
         None => Ok(()),
     }
@@ -77,9 +83,14 @@ fn agents(state: &State) -> Result<(), String> {
         if agent.id != *id || id.0 < 1 || state.identities.get(&agent.identity) != Some(id) {
             return Err(format!("agent {id} is {agent:?}"));
         }
-        registration.chunks.check().map_err(|error| format!("agent {id}: {error}"))?;
+        registration
+            .chunks
+            .check()
+            .map_err(|error| format!("agent {id}: {error}"))?;
     }
-    if state.identities.len() != state.agents.len() || state.cluster_id.is_none() != state.agents.is_empty() {
+    if state.identities.len() != state.agents.len()
+        || state.cluster_id.is_none() != state.agents.is_empty()
+    {
         return Err("identities, agents and the cluster id do not match".to_owned());
     }
     Ok(())
@@ -90,8 +101,14 @@ fn groups(state: &State) -> Result<(), String> {
         if group.is_empty() {
             return Err(format!("group {id:?} is empty"));
         }
-        if let Some(place) = group.offsets.keys().find(|place| state.partition(**place).is_none()) {
-            return Err(format!("group {id:?} has an offset for {place:?}, which is gone"));
+        if let Some(place) = group
+            .offsets
+            .keys()
+            .find(|place| state.partition(**place).is_none())
+        {
+            return Err(format!(
+                "group {id:?} has an offset for {place:?}, which is gone"
+            ));
         }
     }
     Ok(())

@@ -74,8 +74,18 @@ const fn forward(from: i32, steps: u32) -> i32 {
 
 impl ProducerState {
     const fn new(epoch: i16) -> Self {
-        let empty = ProducerBatch { first_sequence: 0, last_sequence: 0, base_offset: 0 };
-        Self { epoch, remembered: 0, batches: [empty; PRODUCER_BATCHES], appended: 0, last_at: 0 }
+        let empty = ProducerBatch {
+            first_sequence: 0,
+            last_sequence: 0,
+            base_offset: 0,
+        };
+        Self {
+            epoch,
+            remembered: 0,
+            batches: [empty; PRODUCER_BATCHES],
+            appended: 0,
+            last_at: 0,
+        }
     }
 
     /// Its epoch.
@@ -87,13 +97,17 @@ impl ProducerState {
     /// The last batches it appended, oldest first; never empty.
     #[must_use]
     pub fn batches(&self) -> &[ProducerBatch] {
-        self.batches.get(..usize::from(self.remembered)).unwrap_or(&self.batches)
+        self.batches
+            .get(..usize::from(self.remembered))
+            .unwrap_or(&self.batches)
     }
 
     /// Sequence of the last record it appended.
     #[must_use]
     pub fn last_sequence(&self) -> i32 {
-        self.batches().last().map_or(-1, |batch| batch.last_sequence)
+        self.batches()
+            .last()
+            .map_or(-1, |batch| batch.last_sequence)
     }
 
     /// When it last appended.
@@ -118,9 +132,8 @@ impl ProducerState {
         }
         let first = stamp.base_sequence;
         let last = forward(first, records - 1);
-        let same = |batch: &&ProducerBatch| {
-            batch.first_sequence == first && batch.last_sequence == last
-        };
+        let same =
+            |batch: &&ProducerBatch| batch.first_sequence == first && batch.last_sequence == last;
         if let Some(batch) = self.batches().iter().find(same) {
             return Verdict::Duplicate(batch.base_offset);
         }
@@ -129,8 +142,10 @@ impl ProducerState {
             return Verdict::Append;
         }
         let (first_back, last_back) = (distance(first, current), distance(last, current));
-        let oldest_back =
-            self.batches().first().map_or(0, |batch| distance(batch.first_sequence, current));
+        let oldest_back = self
+            .batches()
+            .first()
+            .map_or(0, |batch| distance(batch.first_sequence, current));
         if oldest_back < last_back && last_back <= first_back && first_back < self.appended {
             return Verdict::Refuse(ErrorCode::DuplicateSequenceNumber);
         }
@@ -170,12 +185,17 @@ impl ProducerState {
             if batch.base_offset < end {
                 return Err(format!("{batch:?} lies before {end}"));
             }
-            end = batch.base_offset.saturating_add(Offset::from(batch.records()));
+            end = batch
+                .base_offset
+                .saturating_add(Offset::from(batch.records()));
             records = records.saturating_add(batch.records());
             sequence = Some(forward(batch.last_sequence, 1));
         }
         if end > next_offset || self.appended > REACH || self.appended < records.min(REACH) {
-            return Err(format!("batches end at {end} of {next_offset}, {} records", self.appended));
+            return Err(format!(
+                "batches end at {end} of {next_offset}, {} records",
+                self.appended
+            ));
         }
         Ok(())
     }
@@ -245,7 +265,14 @@ impl Producers {
         }
         let first_sequence = stamp.base_sequence;
         let last_sequence = forward(first_sequence, records - 1);
-        state.record(ProducerBatch { first_sequence, last_sequence, base_offset }, at);
+        state.record(
+            ProducerBatch {
+                first_sequence,
+                last_sequence,
+                base_offset,
+            },
+            at,
+        );
         is_new
     }
 
@@ -257,7 +284,9 @@ impl Producers {
             if id < 0 {
                 return Err(format!("producer {id}"));
             }
-            state.check(next_offset).map_err(|error| format!("producer {id}: {error}"))?;
+            state
+                .check(next_offset)
+                .map_err(|error| format!("producer {id}: {error}"))?;
         }
         Ok(())
     }

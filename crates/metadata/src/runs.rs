@@ -52,7 +52,10 @@ impl Run {
     fn is_followed_by(&self, next: &Self) -> bool {
         let (
             RunLocation::Object { object, position },
-            RunLocation::Object { object: next_object, position: next_position },
+            RunLocation::Object {
+                object: next_object,
+                position: next_position,
+            },
         ) = (&self.location, &next.location)
         else {
             return false;
@@ -101,10 +104,23 @@ struct StoredPartition {
 
 impl From<StoredPartition> for Partition {
     fn from(stored: StoredPartition) -> Self {
-        let StoredPartition { log_start, next_offset, runs, producers } = stored;
-        let mut partition =
-            Self { log_start, next_offset, runs, producers, ..Self::default() };
-        partition.bytes = partition.runs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.length));
+        let StoredPartition {
+            log_start,
+            next_offset,
+            runs,
+            producers,
+        } = stored;
+        let mut partition = Self {
+            log_start,
+            next_offset,
+            runs,
+            producers,
+            ..Self::default()
+        };
+        partition.bytes = partition
+            .runs
+            .iter()
+            .fold(0, |sum: u64, run| sum.saturating_add(run.length));
         partition.inline_runs = partition.count_inline();
         partition.descents = partition.descents_in(0, usize::MAX);
         partition
@@ -157,7 +173,10 @@ impl Partition {
         if self.descents > 0 {
             return self.runs.iter().find(|run| run.max_timestamp >= timestamp);
         }
-        self.runs.get(self.runs.partition_point(|run| run.max_timestamp < timestamp))
+        self.runs.get(
+            self.runs
+                .partition_point(|run| run.max_timestamp < timestamp),
+        )
     }
 
     /// The earliest run that holds the partition's greatest timestamp.
@@ -221,17 +240,23 @@ impl Partition {
     pub(crate) fn push(&mut self, run: Run) -> bool {
         self.next_offset = run.end_offset;
         self.bytes = self.bytes.saturating_add(run.length);
-        if self.runs.back().is_some_and(|last| last.is_followed_by(&run)) {
+        if self
+            .runs
+            .back()
+            .is_some_and(|last| last.is_followed_by(&run))
+        {
             let before_last = self.runs.len().saturating_sub(2);
             let descents = self.descents_in(before_last, usize::MAX);
             if let Some(last) = self.runs.back_mut() {
                 last.extend(&run);
             }
-            self.descents =
-                self.descents - descents + self.descents_in(before_last, usize::MAX);
+            self.descents = self.descents - descents + self.descents_in(before_last, usize::MAX);
             return false;
         }
-        let last = self.runs.back().map_or(Millis::MIN, |last| last.max_timestamp);
+        let last = self
+            .runs
+            .back()
+            .map_or(Millis::MIN, |last| last.max_timestamp);
         self.descents += u32::from(run.max_timestamp < last);
         self.inline_runs += u32::from(run.inline().is_some());
         if self.runs.len() == self.runs.capacity() {
@@ -245,12 +270,19 @@ impl Partition {
     /// Replaces the inline runs that cover exactly the settled offsets by one run in `object`.
     /// Returns how many of its neighbours that run swallowed, or nothing when it does not fit.
     pub(crate) fn settle(&mut self, object: ObjectId, settled: &SettleRun) -> Option<u32> {
-        let first = self.runs.binary_search_by_key(&settled.base_offset, |run| run.base_offset).ok()?;
+        let first = self
+            .runs
+            .binary_search_by_key(&settled.base_offset, |run| run.base_offset)
+            .ok()?;
         let mut length = 0u64;
         let mut max_timestamp = Millis::MIN;
         let mut count = 0usize;
         let mut end = settled.base_offset;
-        for run in self.runs.range(first..).take_while(|run| run.end_offset <= settled.end_offset) {
+        for run in self
+            .runs
+            .range(first..)
+            .take_while(|run| run.end_offset <= settled.end_offset)
+        {
             run.inline()?;
             length = length.checked_add(run.length)?;
             max_timestamp = max_timestamp.max(run.max_timestamp);
@@ -266,10 +298,15 @@ impl Partition {
         run.end_offset = end;
         run.max_timestamp = max_timestamp;
         run.length = length;
-        run.location = RunLocation::Object { object, position: settled.position };
+        run.location = RunLocation::Object {
+            object,
+            position: settled.position,
+        };
         self.runs.drain(first + 1..first + count);
         self.descents = self.descents - descents + self.descents_in(before, first + 1);
-        self.inline_runs = self.inline_runs.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        self.inline_runs = self
+            .inline_runs
+            .saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         let mut swallowed = u32::from(self.join(first));
         if first > 0 {
             swallowed += u32::from(self.join(first - 1));
@@ -300,7 +337,11 @@ impl Partition {
     /// Raises the log start and lets go of the runs that lie wholly below it.
     pub(crate) fn advance(&mut self, log_start: Offset, mut dropped: impl FnMut(Run)) {
         self.log_start = log_start;
-        while self.runs.front().is_some_and(|run| run.end_offset <= log_start) {
+        while self
+            .runs
+            .front()
+            .is_some_and(|run| run.end_offset <= log_start)
+        {
             self.descents -= self.descents_in(0, 1);
             if let Some(run) = self.runs.pop_front() {
                 self.bytes = self.bytes.saturating_sub(run.length);
@@ -314,7 +355,11 @@ impl Partition {
     }
 
     fn count_inline(&self) -> u32 {
-        let count = self.runs.iter().filter(|run| run.inline().is_some()).count();
+        let count = self
+            .runs
+            .iter()
+            .filter(|run| run.inline().is_some())
+            .count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -322,43 +367,70 @@ impl Partition {
     fn descents_in(&self, first: usize, last: usize) -> u32 {
         let end = last.saturating_add(1).min(self.runs.len());
         let runs = self.runs.range(first.min(end)..end);
-        let descents = runs.clone().zip(runs.skip(1)).filter(|(run, next)| next.max_timestamp < run.max_timestamp);
+        let descents = runs
+            .clone()
+            .zip(runs.skip(1))
+            .filter(|(run, next)| next.max_timestamp < run.max_timestamp);
         u32::try_from(descents.count()).unwrap_or(u32::MAX)
     }
 
     /// What must hold, whatever was applied. Says what does not.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.log_start < 0 || self.log_start > self.high_watermark() {
-            return Err(format!("log start {} and high watermark {}", self.log_start, self.next_offset));
+            return Err(format!(
+                "log start {} and high watermark {}",
+                self.log_start, self.next_offset
+            ));
         }
-        let mut expected = self.runs.front().map_or(self.log_start, |run| run.base_offset);
+        let mut expected = self
+            .runs
+            .front()
+            .map_or(self.log_start, |run| run.base_offset);
         if expected < 0 || expected > self.log_start {
-            return Err(format!("first run begins at {expected}, log start is {}", self.log_start));
+            return Err(format!(
+                "first run begins at {expected}, log start is {}",
+                self.log_start
+            ));
         }
         let mut bytes = 0u64;
         for run in &self.runs {
             if run.base_offset != expected || run.end_offset <= run.base_offset {
-                return Err(format!("run {}..{}, expected {expected}", run.base_offset, run.end_offset));
+                return Err(format!(
+                    "run {}..{}, expected {expected}",
+                    run.base_offset, run.end_offset
+                ));
             }
             if run.end_offset <= self.log_start {
-                return Err(format!("run {}..{} is below the log start", run.base_offset, run.end_offset));
+                return Err(format!(
+                    "run {}..{} is below the log start",
+                    run.base_offset, run.end_offset
+                ));
             }
-            let inline = run.inline().map(|bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            let inline = run
+                .inline()
+                .map(|bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             if run.length == 0 || inline.is_some_and(|inline| inline != run.length) {
-                return Err(format!("run {expected} has length {}, inline {inline:?}", run.length));
+                return Err(format!(
+                    "run {expected} has length {}, inline {inline:?}",
+                    run.length
+                ));
             }
             expected = run.end_offset;
             bytes = bytes.checked_add(run.length).ok_or("bytes overflow")?;
         }
         if expected != self.next_offset {
-            return Err(format!("runs end at {expected}, next offset is {}", self.next_offset));
+            return Err(format!(
+                "runs end at {expected}, next offset is {}",
+                self.next_offset
+            ));
         }
         if (bytes, self.count_inline(), self.descents_in(0, usize::MAX))
             != (self.bytes, self.inline_runs, self.descents)
         {
             return Err("counts do not match the runs".to_owned());
         }
-        self.producers().map_or(Ok(()), |producers| producers.check(self.next_offset))
+        self.producers()
+            .map_or(Ok(()), |producers| producers.check(self.next_offset))
     }
 }
 

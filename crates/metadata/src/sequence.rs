@@ -32,7 +32,10 @@ pub(crate) fn apply(state: &mut State, command: Sequence, changes: &mut Vec<Chan
         Place::Forgotten => {
             return refuse(
                 ErrorCode::InvalidRequest,
-                format!("Chunk {} of agent {} is too old to answer for.", command.chunk.0, origin.agent),
+                format!(
+                    "Chunk {} of agent {} is too old to answer for.",
+                    command.chunk.0, origin.agent
+                ),
             );
         }
         Place::Early { expected } => {
@@ -64,7 +67,10 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
     for run in &command.runs {
         let Some(partition) = state.partition_mut(run.partition) else {
             let refused = BatchOutcome::Refused(ErrorCode::UnknownTopicOrPartition);
-            outcomes.push(PartitionSequenced { batches: vec![refused; run.batches.len()], log_start: -1 });
+            outcomes.push(PartitionSequenced {
+                batches: vec![refused; run.batches.len()],
+                log_start: -1,
+            });
             continue;
         };
         let was = partition.high_watermark();
@@ -79,9 +85,17 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
             new_producers: Vec::new(),
         };
         let batches = append.run(run);
-        let Append { rows: run_rows, inline_bytes, new_producers, .. } = append;
+        let Append {
+            rows: run_rows,
+            inline_bytes,
+            new_producers,
+            ..
+        } = append;
         let moved = partition.high_watermark() > was;
-        outcomes.push(PartitionSequenced { batches, log_start: partition.log_start() });
+        outcomes.push(PartitionSequenced {
+            batches,
+            log_start: partition.log_start(),
+        });
         rows += run_rows;
         for producer in new_producers {
             let due = command.at.saturating_add(expiration);
@@ -110,7 +124,10 @@ fn admit(state: &State, command: &Sequence) -> Result<(), String> {
             command.chunk.0, command.origin.agent
         ));
     }
-    if !command.runs.is_sorted_by(|run, next| run.partition < next.partition) {
+    if !command
+        .runs
+        .is_sorted_by(|run, next| run.partition < next.partition)
+    {
         return Err(format!(
             "Chunk {} of agent {} does not name its partitions once each and in order.",
             command.chunk.0, command.origin.agent
@@ -135,13 +152,23 @@ fn expiration(state: &State) -> Millis {
 /// it: a producer that has expired and is still there counts as unknown.
 fn sweep(state: &mut State, at: Millis, expiration: Millis) {
     for _ in 0..SWEEP {
-        let Some(entry) = state.expiries.first().copied().filter(|(due, ..)| *due <= at) else {
+        let Some(entry) = state
+            .expiries
+            .first()
+            .copied()
+            .filter(|(due, ..)| *due <= at)
+        else {
             return;
         };
         state.expiries.remove(&entry);
         let (_, place, producer) = entry;
-        let Some(partition) = state.partition_mut(place) else { continue };
-        match partition.producers().and_then(|known| known.expires_at(producer, expiration)) {
+        let Some(partition) = state.partition_mut(place) else {
+            continue;
+        };
+        match partition
+            .producers()
+            .and_then(|known| known.expires_at(producer, expiration))
+        {
             Some(due) if due > at => {
                 state.expiries.insert((due, place, producer));
             }
@@ -196,10 +223,9 @@ impl Append<'_> {
             Location::Object { bytes, .. } => Some(*bytes),
             Location::Inline(bytes) => u64::try_from(bytes.len()).ok(),
         };
-        let end = run
-            .batches
-            .iter()
-            .try_fold(run.position, |end, batch| end.checked_add(u64::from(batch.bytes)));
+        let end = run.batches.iter().try_fold(run.position, |end, batch| {
+            end.checked_add(u64::from(batch.bytes))
+        });
         matches!((end, whole), (Some(end), Some(whole)) if end <= whole)
     }
 
@@ -207,8 +233,10 @@ impl Append<'_> {
         if !is_sound(batch) || !self.has_room(batch) {
             return BatchOutcome::Refused(ErrorCode::InvalidRecord);
         }
-        let base_offset =
-            self.open.as_ref().map_or(self.partition.next_offset(), |open| open.end_offset);
+        let base_offset = self
+            .open
+            .as_ref()
+            .map_or(self.partition.next_offset(), |open| open.end_offset);
         if let Some(stamp) = &batch.producer {
             match self.judge(stamp, batch.records) {
                 Verdict::Append => {}
@@ -240,15 +268,20 @@ impl Append<'_> {
     }
 
     fn judge(&self, stamp: &ProducerStamp, records: u32) -> Verdict {
-        self.partition.producers().map_or(Verdict::Append, |producers| {
-            producers.judge(stamp, records, self.at, self.expiration)
-        })
+        self.partition
+            .producers()
+            .map_or(Verdict::Append, |producers| {
+                producers.judge(stamp, records, self.at, self.expiration)
+            })
     }
 
     /// Whether offsets and byte counts reach for one more batch.
     fn has_room(&self, batch: &BatchStamp) -> bool {
         let (records, bytes) = self.open.as_ref().map_or((0, 0), |open| {
-            (open.end_offset.saturating_sub(self.partition.next_offset()), open.length)
+            (
+                open.end_offset.saturating_sub(self.partition.next_offset()),
+                open.length,
+            )
         });
         self.partition.has_room(
             records.saturating_add(Offset::from(batch.records)),
@@ -297,7 +330,11 @@ fn cut(bytes: &Bytes, position: u64, length: u64) -> Bytes {
         return Bytes::new();
     };
     let piece = bytes.slice(position..position + length);
-    if length < bytes.len() / 2 { Bytes::copy_from_slice(&piece) } else { piece }
+    if length < bytes.len() / 2 {
+        Bytes::copy_from_slice(&piece)
+    } else {
+        piece
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ pub(crate) fn apply(state: &mut State, command: &Settle) -> Result<Outcome, Refu
         .objects
         .admit(command.object, command.bytes)
         .map_err(|message| refusal(ErrorCode::InvalidRequest, message))?;
-    let moved = command.runs.iter().map(|run| settle(state, command, run)).collect();
+    let moved = command
+        .runs
+        .iter()
+        .map(|run| settle(state, command, run))
+        .collect();
     Ok(Outcome::Settled(moved))
 }
 
@@ -21,8 +25,12 @@ fn settle(state: &mut State, command: &Settle, run: &SettleRun) -> bool {
     if end.is_none_or(|end| end > command.bytes) {
         return false;
     }
-    let Some(partition) = state.partition_mut(run.partition) else { return false };
-    let Some(swallowed) = partition.settle(command.object, run) else { return false };
+    let Some(partition) = state.partition_mut(run.partition) else {
+        return false;
+    };
+    let Some(swallowed) = partition.settle(command.object, run) else {
+        return false;
+    };
     if !partition.has_inline() {
         state.inline_partitions.remove(&run.partition);
     }

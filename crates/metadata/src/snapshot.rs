@@ -92,22 +92,31 @@ impl State {
     /// They are damaged or of a version from the future.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let damaged = |what: &str| SnapshotError::Damaged(what.to_owned());
-        let (magic, rest) =
-            bytes.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
+        let (magic, rest) = bytes
+            .split_first_chunk()
+            .ok_or_else(|| damaged("it is shorter than its header"))?;
         if *magic != MAGIC {
             return Err(damaged("it does not begin as one"));
         }
-        let (version, rest) =
-            rest.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
+        let (version, rest) = rest
+            .split_first_chunk()
+            .ok_or_else(|| damaged("it is shorter than its header"))?;
         match u16::from_le_bytes(*version) {
             VERSION => {}
             0 => return Err(damaged("it has version 0")),
-            found => return Err(SnapshotError::Version { found, newest: VERSION }),
+            found => {
+                return Err(SnapshotError::Version {
+                    found,
+                    newest: VERSION,
+                });
+            }
         }
-        let (length, rest) =
-            rest.split_first_chunk().ok_or_else(|| damaged("it is shorter than its header"))?;
-        let (body, stored) =
-            rest.split_last_chunk::<CRC_BYTES>().ok_or_else(|| damaged("it is cut short"))?;
+        let (length, rest) = rest
+            .split_first_chunk()
+            .ok_or_else(|| damaged("it is shorter than its header"))?;
+        let (body, stored) = rest
+            .split_last_chunk::<CRC_BYTES>()
+            .ok_or_else(|| damaged("it is cut short"))?;
         if u64::try_from(body.len()).ok() != Some(u64::from_le_bytes(*length)) {
             return Err(SnapshotError::Damaged(format!(
                 "it has {} bytes of state and announces {}",
@@ -121,10 +130,13 @@ impl State {
         }
         match postcard::take_from_bytes::<StoredState>(body) {
             Ok((stored, [])) => Self::try_from(stored).map_err(SnapshotError::Damaged),
-            Ok((_, rest)) => {
-                Err(SnapshotError::Damaged(format!("{} bytes follow the state", rest.len())))
-            }
-            Err(error) => Err(SnapshotError::Damaged(format!("its state cannot be read: {error}"))),
+            Ok((_, rest)) => Err(SnapshotError::Damaged(format!(
+                "{} bytes follow the state",
+                rest.len()
+            ))),
+            Err(error) => Err(SnapshotError::Damaged(format!(
+                "its state cannot be read: {error}"
+            ))),
         }
     }
 }

@@ -61,7 +61,11 @@ impl ChunkLog {
     pub(crate) fn place(&self, chunk: ChunkNumber) -> Place {
         let Some(back) = self.last.checked_sub(chunk.0) else {
             let expected = self.last.saturating_add(1);
-            return if chunk.0 == expected { Place::Next } else { Place::Early { expected } };
+            return if chunk.0 == expected {
+                Place::Next
+            } else {
+                Place::Early { expected }
+            };
         };
         let answer = usize::try_from(back)
             .ok()
@@ -99,7 +103,10 @@ impl ChunkLog {
 
 impl State {
     /// The agent that a command names, if the command is of its current registration.
-    pub(crate) fn registration(&mut self, origin: AgentOrigin) -> Result<&mut Registration, Refusal> {
+    pub(crate) fn registration(
+        &mut self,
+        origin: AgentOrigin,
+    ) -> Result<&mut Registration, Refusal> {
         let Some(registration) = self.agents.get_mut(&origin.agent) else {
             return Err(refusal(
                 ErrorCode::BrokerIdNotRegistered,
@@ -120,7 +127,8 @@ impl State {
     }
 
     pub(crate) fn chunk_log(&mut self, origin: AgentOrigin) -> Result<&mut ChunkLog, Refusal> {
-        self.registration(origin).map(|registration| &mut registration.chunks)
+        self.registration(origin)
+            .map(|registration| &mut registration.chunks)
     }
 }
 
@@ -129,12 +137,23 @@ pub(super) fn register(
     command: RegisterAgent,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    let exhausted = || refusal(ErrorCode::UnknownServerError, "No agent id or epoch is left.");
+    let exhausted = || {
+        refusal(
+            ErrorCode::UnknownServerError,
+            "No agent id or epoch is left.",
+        )
+    };
     let known = state.identities.get(&command.identity).copied();
     let (id, epoch) = match known.and_then(|id| state.agents.get(&id)) {
-        Some(registration) => {
-            (registration.agent.id, registration.agent.epoch.0.checked_add(1).ok_or_else(exhausted)?)
-        }
+        Some(registration) => (
+            registration.agent.id,
+            registration
+                .agent
+                .epoch
+                .0
+                .checked_add(1)
+                .ok_or_else(exhausted)?,
+        ),
         None => {
             let last = state.agents.last_key_value().map_or(0, |(id, _)| id.0);
             (AgentId(last.checked_add(1).ok_or_else(exhausted)?), 1)
@@ -152,7 +171,13 @@ pub(super) fn register(
     };
     state.cluster_id.get_or_insert(command.cluster_id);
     state.identities.insert(command.identity, id);
-    state.agents.insert(id, Registration { agent, chunks: ChunkLog::default() });
+    state.agents.insert(
+        id,
+        Registration {
+            agent,
+            chunks: ChunkLog::default(),
+        },
+    );
     changes.push(Change::Agents);
     Ok(Outcome::AgentRegistered(AgentOrigin { agent: id, epoch }))
 }

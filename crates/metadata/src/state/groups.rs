@@ -38,7 +38,10 @@ impl Group {
 }
 
 fn unknown_group(id: &str) -> Refusal {
-    refusal(ErrorCode::GroupIdNotFound, format!("Group '{id}' is not known."))
+    refusal(
+        ErrorCode::GroupIdNotFound,
+        format!("Group '{id}' is not known."),
+    )
 }
 
 pub(super) fn commit(
@@ -47,7 +50,12 @@ pub(super) fn commit(
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
     state.registration(command.origin)?;
-    let CommitOffsets { group, mut offsets, at, .. } = command;
+    let CommitOffsets {
+        group,
+        mut offsets,
+        at,
+        ..
+    } = command;
     // A topic may be deleted while a commit for it is on its way; the others are still committed.
     offsets.retain(|commit| state.partition(commit.partition).is_some());
     if offsets.is_empty() {
@@ -93,8 +101,13 @@ pub(super) fn put(
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
     state.registration(command.origin)?;
-    let PutGroup { group: id, record, .. } = command;
-    let current = state.groups.get(&id).and_then(|group| group.record.as_ref());
+    let PutGroup {
+        group: id, record, ..
+    } = command;
+    let current = state
+        .groups
+        .get(&id)
+        .and_then(|group| group.record.as_ref());
     if let Some(current) = current.filter(|current| current.generation > record.generation) {
         return Err(refusal(
             ErrorCode::IllegalGeneration,
@@ -125,7 +138,11 @@ pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<
         ..=TopicPartition::new(topic, PartitionIndex::MAX);
     let mut any = false;
     state.groups.retain(|_, group| {
-        let gone: Vec<_> = group.offsets.range(everything.clone()).map(|(place, _)| *place).collect();
+        let gone: Vec<_> = group
+            .offsets
+            .range(everything.clone())
+            .map(|(place, _)| *place)
+            .collect();
         for place in &gone {
             group.offsets.remove(place);
         }

@@ -21,9 +21,9 @@ pub use agents::Agent;
 pub use groups::{CommittedOffset, Group};
 pub use topics::Topic;
 
-pub(crate) use topics::unknown_topic;
 pub(crate) use agents::{Place, Registration};
 pub(crate) use objects::{Named, Objects};
+pub(crate) use topics::unknown_topic;
 
 /// The whole metadata of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,10 @@ pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Outcome {
 }
 
 pub(crate) fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
-    Refusal { code, message: message.into() }
+    Refusal {
+        code,
+        message: message.into(),
+    }
 }
 
 impl State {
@@ -120,9 +123,11 @@ impl State {
             Command::CreatePartitions { topic, count } => {
                 topics::create_partitions(self, topic, count, changes)
             }
-            Command::AlterConfigs { target, replace, changes: steps } => {
-                configs::alter(self, &target, replace, steps, changes)
-            }
+            Command::AlterConfigs {
+                target,
+                replace,
+                changes: steps,
+            } => configs::alter(self, &target, replace, steps, changes),
             Command::Sequence(command) => return sequence::apply(self, command, changes),
             Command::Settle(command) => settle::apply(self, &command),
             Command::AllocateProducerIds { count } => agents::allocate_producer_ids(self, count),
@@ -175,7 +180,10 @@ impl State {
 
     pub(crate) fn partition_mut(&mut self, partition: TopicPartition) -> Option<&mut Partition> {
         let index = usize::try_from(partition.partition).ok()?;
-        self.topics.get_mut(&partition.topic)?.partitions.get_mut(index)
+        self.topics
+            .get_mut(&partition.topic)?
+            .partitions
+            .get_mut(index)
     }
 
     /// All registered agents, by id.

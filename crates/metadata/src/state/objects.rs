@@ -41,12 +41,15 @@ impl Objects {
     /// Whether runs may name `object` of `bytes`; if not, says why.
     pub(crate) fn admit(&self, object: ObjectId, bytes: u64) -> Result<(), String> {
         if self.dead.contains_key(&object) {
-            return Err(format!("Object {object} was let go already and may be deleted."));
+            return Err(format!(
+                "Object {object} was let go already and may be deleted."
+            ));
         }
         match self.live.get(&object) {
-            Some(live) if live.bytes != bytes => {
-                Err(format!("Object {object} has {} bytes, not {bytes}.", live.bytes))
-            }
+            Some(live) if live.bytes != bytes => Err(format!(
+                "Object {object} has {} bytes, not {bytes}.",
+                live.bytes
+            )),
             _ => Ok(()),
         }
     }
@@ -54,13 +57,18 @@ impl Objects {
     /// Counts new runs that name an admitted object.
     pub(crate) fn add(&mut self, object: ObjectId, bytes: u64, runs: u64) {
         if runs > 0 {
-            self.live.entry(object).or_insert(Live { bytes, runs: 0 }).runs += runs;
+            self.live
+                .entry(object)
+                .or_insert(Live { bytes, runs: 0 })
+                .runs += runs;
         }
     }
 
     /// Counts runs that name an object no longer.
     pub(crate) fn remove(&mut self, object: ObjectId, runs: u64) {
-        let Some(live) = self.live.get_mut(&object) else { return };
+        let Some(live) = self.live.get_mut(&object) else {
+            return;
+        };
         live.runs = live.runs.saturating_sub(runs);
         if live.runs == 0 {
             let bytes = live.bytes;
@@ -90,7 +98,11 @@ impl Objects {
         if let Some(object) = self.live.keys().find(|object| !named.contains_key(object)) {
             return Err(format!("object {object} is live and not named"));
         }
-        match self.dead.keys().find(|object| self.live.contains_key(object)) {
+        match self
+            .dead
+            .keys()
+            .find(|object| self.live.contains_key(object))
+        {
             Some(object) => Err(format!("object {object} is live and dead")),
             None => Ok(()),
         }

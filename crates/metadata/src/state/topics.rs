@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use alluvium_types::{
-    ErrorCode, Millis, Offset, PartitionIndex, TopicId, TopicPartition, limits::PARTITIONS_PER_TOPIC,
+    ErrorCode, Millis, Offset, PartitionIndex, TopicId, TopicPartition,
+    limits::PARTITIONS_PER_TOPIC,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,9 @@ pub struct Topic {
 impl Topic {
     /// Its partitions with their names.
     pub(crate) fn places(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
-        (0..).map(|index| TopicPartition::new(self.id, index)).zip(&self.partitions)
+        (0..)
+            .map(|index| TopicPartition::new(self.id, index))
+            .zip(&self.partitions)
     }
 }
 
@@ -78,7 +81,11 @@ impl Names {
             }
             expected.insert(&topic.name, *id);
         }
-        if expected == *self { Ok(()) } else { Err("topic names do not match".to_owned()) }
+        if expected == *self {
+            Ok(())
+        } else {
+            Err("topic names do not match".to_owned())
+        }
     }
 }
 
@@ -88,7 +95,10 @@ fn collision_key(name: &str) -> Option<String> {
 }
 
 pub(crate) fn unknown_topic(id: TopicId) -> Refusal {
-    refusal(ErrorCode::UnknownTopicId, format!("Topic id {id} is not known."))
+    refusal(
+        ErrorCode::UnknownTopicId,
+        format!("Topic id {id} is not known."),
+    )
 }
 
 pub(super) fn create(
@@ -96,17 +106,31 @@ pub(super) fn create(
     command: CreateTopic,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    let CreateTopic { name, id, partitions, replication_factor, configs, at } = command;
+    let CreateTopic {
+        name,
+        id,
+        partitions,
+        replication_factor,
+        configs,
+        at,
+    } = command;
     if state.names.get(&name).is_some() {
         return Err(refusal(
             ErrorCode::TopicAlreadyExists,
             format!("Topic '{name}' already exists."),
         ));
     }
-    if let Some(other) = state.names.collision(&name).and_then(|id| state.topics.get(&id)) {
+    if let Some(other) = state
+        .names
+        .collision(&name)
+        .and_then(|id| state.topics.get(&id))
+    {
         return Err(refusal(
             ErrorCode::InvalidTopic,
-            format!("Topic '{name}' collides with existing topic: {}", other.name),
+            format!(
+                "Topic '{name}' collides with existing topic: {}",
+                other.name
+            ),
         ));
     }
     if id == TopicId::ZERO || state.topics.contains_key(&id) {
@@ -138,14 +162,20 @@ pub(super) fn create(
 
 /// Raises the number of partitions to `count`.
 fn grow(topic: &mut Topic, count: PartitionIndex) -> Result<(), Refusal> {
-    let wanted = usize::try_from(count).ok().filter(|_| count <= PARTITIONS_PER_TOPIC);
+    let wanted = usize::try_from(count)
+        .ok()
+        .filter(|_| count <= PARTITIONS_PER_TOPIC);
     let Some(wanted) = wanted else {
         return Err(refusal(
             ErrorCode::InvalidPartitions,
-            format!("A topic may have {PARTITIONS_PER_TOPIC} partitions at most, {count} were requested."),
+            format!(
+                "A topic may have {PARTITIONS_PER_TOPIC} partitions at most, {count} were requested."
+            ),
         ));
     };
-    topic.partitions.reserve_exact(wanted.saturating_sub(topic.partitions.len()));
+    topic
+        .partitions
+        .reserve_exact(wanted.saturating_sub(topic.partitions.len()));
     topic.partitions.resize_with(wanted, Partition::default);
     Ok(())
 }
@@ -200,11 +230,17 @@ pub(super) fn advance_log_start(
     command: AdvanceLogStart,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    let AdvanceLogStart { partition: place, offset } = command;
+    let AdvanceLogStart {
+        partition: place,
+        offset,
+    } = command;
     let Some(partition) = state.partition_mut(place) else {
         return Err(refusal(
             ErrorCode::UnknownTopicOrPartition,
-            format!("Partition {} of topic id {} is not known.", place.partition, place.topic),
+            format!(
+                "Partition {} of topic id {} is not known.",
+                place.partition, place.topic
+            ),
         ));
     };
     let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());

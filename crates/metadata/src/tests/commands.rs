@@ -1,0 +1,242 @@
+//! Commands drawn at random: some that mean something, some with any number in any field.
+
+use alluvium_types::{AgentEpoch, AgentId, ChunkNumber, ObjectId, TopicId, TopicPartition};
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::testing::NOW;
+use crate::*;
+
+fn int() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => 0i64..8, 2 => -2i64..100, 1 => any::<i64>(), 1 => select(vec![i64::MIN, i64::MAX])]
+}
+
+fn int32() -> impl Strategy<Value = i32> {
+    prop_oneof![6 => 0i32..4, 1 => any::<i32>(), 1 => select(vec![i32::MIN, i32::MAX])]
+}
+
+fn uint() -> impl Strategy<Value = u64> {
+    prop_oneof![6 => 0u64..300, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![8 => NOW..NOW + 5, 2 => NOW..NOW + 200_000_000, 1 => any::<i64>()]
+}
+
+fn topic() -> impl Strategy<Value = TopicId> {
+    (1u8..4).prop_map(|byte| TopicId([byte; 16]))
+}
+
+fn place() -> impl Strategy<Value = TopicPartition> {
+    (topic(), int32()).prop_map(|(topic, partition)| TopicPartition::new(topic, partition))
+}
+
+fn origin() -> impl Strategy<Value = AgentOrigin> {
+    let epoch = prop_oneof![8 => Just(1u64), 1 => uint()];
+    (prop_oneof![8 => Just(1i32), 1 => int32()], epoch).prop_map(|(agent, epoch)| AgentOrigin {
+        agent: AgentId(agent),
+        epoch: AgentEpoch(epoch),
+    })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    select(vec![
+        "a",
+        "a.b",
+        "a_b",
+        "c",
+        "producer.id.expiration.ms",
+        "",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn stamp() -> impl Strategy<Value = BatchStamp> {
+    let producer = (int(), prop_oneof![8 => 0i16..2, 1 => any::<i16>()], int32()).prop_map(
+        |(id, epoch, base_sequence)| ProducerStamp {
+            id,
+            epoch,
+            base_sequence,
+        },
+    );
+    let bytes = prop_oneof![8 => 1u32..20, 1 => any::<u32>(), 1 => Just(0)];
+    let records = prop_oneof![8 => 1u32..4, 1 => any::<u32>(), 1 => Just(0)];
+    (bytes, records, time(), prop::option::of(producer)).prop_map(
+        |(bytes, records, max_timestamp, producer)| BatchStamp {
+            bytes,
+            records,
+            max_timestamp,
+            producer,
+        },
+    )
+}
+
+fn chunk_runs() -> impl Strategy<Value = Vec<ChunkRun>> {
+    let run = (place(), uint(), prop::collection::vec(stamp(), 0..4)).prop_map(
+        |(partition, position, batches)| ChunkRun {
+            partition,
+            position,
+            batches,
+        },
+    );
+    (prop::collection::vec(run, 0..4), prop::bool::weighted(0.9)).prop_map(|(mut runs, tidy)| {
+        if tidy {
+            runs.sort_by_key(|run| run.partition);
+            runs.dedup_by_key(|run| run.partition);
+        }
+        runs
+    })
+}
+
+fn location() -> impl Strategy<Value = Location> {
+    let bytes = prop_oneof![6 => Just(400u64), 1 => uint()];
+    prop_oneof![
+        (0u128..6, bytes).prop_map(|(object, bytes)| Location::Object {
+            object: ObjectId(object),
+            bytes
+        }),
+        prop_oneof![4 => Just(400usize), 1 => 0usize..50]
+            .prop_map(|length| Location::Inline(Bytes::from(vec![7; length]))),
+    ]
+}
+
+fn sequence() -> impl Strategy<Value = Command> {
+    (origin(), uint(), location(), chunk_runs(), time(), time()).prop_map(
+        |(origin, chunk, location, runs, sealed_at, at)| {
+            let chunk = ChunkNumber(chunk);
+            Command::Sequence(Sequence {
+                origin,
+                chunk,
+                location,
+                runs,
+                sealed_at,
+                at,
+            })
+        },
+    )
+}
+
+fn settle() -> impl Strategy<Value = Command> {
+    let run = (place(), int(), int(), uint(), uint()).prop_map(
+        |(partition, base_offset, end_offset, position, length)| SettleRun {
+            partition,
+            base_offset,
+            end_offset,
+            position,
+            length,
+        },
+    );
+    (origin(), 0u128..6, uint(), prop::collection::vec(run, 0..4)).prop_map(
+        |(origin, object, bytes, runs)| {
+            Command::Settle(Settle {
+                origin,
+                object: ObjectId(object),
+                bytes,
+                runs,
+            })
+        },
+    )
+}
+
+fn create() -> impl Strategy<Value = Command> {
+    (name(), topic(), int32(), time()).prop_map(|(name, id, partitions, at)| {
+        let (replication_factor, configs) = (1, Vec::new());
+        // As many partitions as are allowed would only make the test slow.
+        let partitions = if partitions > 100 {
+            i32::MAX
+        } else {
+            partitions
+        };
+        Command::CreateTopic(CreateTopic {
+            name,
+            id,
+            partitions,
+            replication_factor,
+            configs,
+            at,
+        })
+    })
+}
+
+fn configs() -> impl Strategy<Value = Command> {
+    let text = || select(vec!["1", "a,b", "b", "x,,y", ""]).prop_map(str::to_owned);
+    let op = prop_oneof![
+        text().prop_map(ConfigOp::Set),
+        Just(ConfigOp::Delete),
+        (text(), text()).prop_map(|(default, value)| ConfigOp::Append { default, value }),
+        (text(), text()).prop_map(|(default, value)| ConfigOp::Subtract { default, value }),
+    ];
+    let change = (name(), op).prop_map(|(name, op)| ConfigChange { name, op });
+    let target = prop_oneof![
+        topic().prop_map(ConfigTarget::Topic),
+        Just(ConfigTarget::Cluster)
+    ];
+    (target, any::<bool>(), prop::collection::vec(change, 0..3)).prop_map(
+        |(target, replace, changes)| Command::AlterConfigs {
+            target,
+            replace,
+            changes,
+        },
+    )
+}
+
+fn groups() -> impl Strategy<Value = Command> {
+    let commit = (place(), int()).prop_map(|(partition, offset)| OffsetCommit {
+        partition,
+        offset,
+        leader_epoch: -1,
+        metadata: "m".to_owned(),
+    });
+    let record = int32().prop_map(|generation| GroupRecord {
+        generation,
+        ..GroupRecord::default()
+    });
+    prop_oneof![
+        (
+            origin(),
+            name(),
+            prop::collection::vec(commit, 0..4),
+            time()
+        )
+            .prop_map(|(origin, group, offsets, at)| {
+                Command::CommitOffsets(CommitOffsets {
+                    origin,
+                    group,
+                    offsets,
+                    at,
+                })
+            }),
+        (name(), prop::collection::vec(place(), 0..4))
+            .prop_map(|(group, partitions)| Command::DeleteOffsets { group, partitions }),
+        (origin(), name(), record).prop_map(|(origin, group, record)| {
+            Command::PutGroup(PutGroup {
+                origin,
+                group,
+                record,
+            })
+        }),
+        name().prop_map(|group| Command::DeleteGroup { group }),
+    ]
+}
+
+fn register() -> impl Strategy<Value = Command> {
+    (1u128..4).prop_map(crate::testing::register)
+}
+
+pub(super) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => register(),
+        3 => create(),
+        1 => topic().prop_map(|topic| Command::DeleteTopic { topic }),
+        1 => (topic(), -1i32..6).prop_map(|(topic, count)| Command::CreatePartitions { topic, count }),
+        1 => configs(),
+        12 => sequence(),
+        4 => settle(),
+        1 => any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
+        3 => (place(), int()).prop_map(|(partition, offset)| {
+            Command::AdvanceLogStart(AdvanceLogStart { partition, offset })
+        }),
+        4 => groups(),
+    ]
+}

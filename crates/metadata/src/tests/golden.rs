@@ -1,0 +1,205 @@
+//! Bytes of version 1, as they were written first. They must be read for ever: when one of these
+//! tests fails, the format was changed, and a new version is needed that still reads the old one.
+//!
+//! `ALLUVIUM_WRITE_GOLDEN=1 cargo test -p alluvium-metadata golden` writes files that are missing;
+//! it never replaces one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use alluvium_types::{ErrorCode, ObjectId};
+use bytes::Bytes;
+
+use crate::testing::{Cluster, NOW, ORIGIN, TOPIC, batch, from, object, part, register, run};
+use crate::*;
+
+fn golden(name: &str, written: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests-data")
+        .join(name);
+    if !path.exists() && std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, written).unwrap();
+    }
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn group() -> Command {
+    let member = GroupMember {
+        member_id: "m-1".to_owned(),
+        instance_id: Some("static".to_owned()),
+        client_id: "client".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        session_timeout: 45_000,
+        rebalance_timeout: 300_000,
+        protocols: vec![("range".to_owned(), Bytes::from_static(b"subscription"))],
+        assignment: Bytes::from_static(b"assignment"),
+    };
+    let record = GroupRecord {
+        protocol_type: "consumer".to_owned(),
+        protocol: Some("range".to_owned()),
+        generation: 3,
+        leader: Some("m-1".to_owned()),
+        members: vec![member],
+        at: NOW,
+    };
+    Command::PutGroup(PutGroup {
+        origin: ORIGIN,
+        group: "g".to_owned(),
+        record,
+    })
+}
+
+fn set(name: &str, op: ConfigOp) -> ConfigChange {
+    ConfigChange {
+        name: name.to_owned(),
+        op,
+    }
+}
+
+/// One command of each kind.
+fn commands(cluster: &mut Cluster) -> Vec<Command> {
+    let text = |text: &str| text.to_owned();
+    let inline = Location::Inline(Bytes::from(vec![5; 200]));
+    let partition = part(0);
+    let offsets = vec![OffsetCommit {
+        partition,
+        offset: 3,
+        leader_epoch: 1,
+        metadata: text("note"),
+    }];
+    let settled = SettleRun {
+        partition: part(1),
+        base_offset: 0,
+        end_offset: 2,
+        position: 64,
+        length: 100,
+    };
+    vec![
+        register(2),
+        crate::testing::create("events.raw", alluvium_types::TopicId([8; 16]), 2),
+        Command::CreatePartitions {
+            topic: TOPIC,
+            count: 4,
+        },
+        Command::AlterConfigs {
+            target: ConfigTarget::Topic(TOPIC),
+            replace: false,
+            changes: vec![
+                set("segment.ms", ConfigOp::Set(text("5"))),
+                set("retention.ms", ConfigOp::Delete),
+                set(
+                    "cleanup.policy",
+                    ConfigOp::Append {
+                        default: text("delete"),
+                        value: text("compact"),
+                    },
+                ),
+                set(
+                    "x",
+                    ConfigOp::Subtract {
+                        default: text("a,b"),
+                        value: text("b"),
+                    },
+                ),
+            ],
+        },
+        Command::AlterConfigs {
+            target: ConfigTarget::Cluster,
+            replace: true,
+            changes: vec![set("num.partitions", ConfigOp::Set(text("3")))],
+        },
+        cluster.next(
+            object(1),
+            vec![run(0, 0, &[from(0, 0, 0, 3), from(0, 0, 3, 1), batch(2)])],
+        ),
+        cluster.next(
+            inline,
+            vec![run(1, 0, &[batch(2)]), run(2, 100, &[from(4, 1, 7, 1)])],
+        ),
+        Command::Settle(Settle {
+            origin: ORIGIN,
+            object: ObjectId(2),
+            bytes: 500,
+            runs: vec![settled],
+        }),
+        Command::AllocateProducerIds { count: 1000 },
+        cluster.next(
+            object(u128::MAX),
+            vec![run(0, 900, &[batch(9), from(0, 0, 9, 1)])],
+        ),
+        Command::AdvanceLogStart(AdvanceLogStart {
+            partition,
+            offset: 7,
+        }),
+        Command::CommitOffsets(CommitOffsets {
+            origin: ORIGIN,
+            group: text("g"),
+            offsets,
+            at: NOW,
+        }),
+        group(),
+        Command::DeleteOffsets {
+            group: text("g"),
+            partitions: vec![part(3)],
+        },
+        Command::DeleteGroup {
+            group: text("gone"),
+        },
+        Command::DeleteTopic {
+            topic: alluvium_types::TopicId([8; 16]),
+        },
+    ]
+}
+
+#[test]
+fn golden_commands_are_read_and_written_as_ever() {
+    let commands = commands(&mut Cluster::new(3));
+    let bytes = postcard::to_allocvec(&commands).unwrap();
+    let golden = golden("commands-v1.postcard", &bytes);
+    assert_eq!(
+        postcard::from_bytes::<Vec<Command>>(&golden).unwrap(),
+        commands
+    );
+    assert_eq!(bytes, golden);
+}
+
+#[test]
+fn golden_outcomes_are_read_and_written_as_ever() {
+    let mut cluster = Cluster::new(3);
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for command in commands(&mut cluster) {
+        outcomes.push(cluster.apply(command));
+    }
+    let last = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Refused(_)))
+        .count();
+    assert_eq!(last, 1, "{outcomes:?}");
+    let bytes = postcard::to_allocvec(&outcomes).unwrap();
+    let golden = golden("outcomes-v1.postcard", &bytes);
+    assert_eq!(
+        postcard::from_bytes::<Vec<Outcome>>(&golden).unwrap(),
+        outcomes
+    );
+    assert_eq!(bytes, golden);
+    // Error codes are written by their place in the list of all of them.
+    let codes = [
+        ErrorCode::None,
+        ErrorCode::GroupIdNotFound,
+        ErrorCode::ShareSessionLimitReached,
+    ];
+    assert_eq!(postcard::to_allocvec(&codes).unwrap(), [1, 70, 134, 1]);
+}
+
+#[test]
+fn a_golden_snapshot_is_read_and_written_as_ever() {
+    let mut cluster = Cluster::new(3);
+    for command in commands(&mut cluster) {
+        cluster.apply(command);
+    }
+    let bytes = cluster.state.to_snapshot();
+    let golden = golden("state-v1.snapshot", &bytes);
+    assert_eq!(State::from_snapshot(&golden).unwrap(), cluster.state);
+    assert_eq!(bytes, golden);
+}

@@ -1,0 +1,5 @@
+//! What holds for any sequence of commands, and what was written must be read for ever.
+
+mod commands;
+mod golden;
+mod replay;
