@@ -19,6 +19,8 @@ use crate::view::{Current, View};
 #[cfg(test)]
 mod tests;
 
+/// Bytes of one file of the log, of which there are a few, preallocated and used again.
+const SEGMENT_BYTES: u64 = 16 << 20;
 /// Replaying more entries than this would be felt at the next start, however small they are.
 const SNAPSHOT_LOG_ENTRIES: u64 = 50_000;
 
@@ -153,7 +155,7 @@ fn open(disk: &Arc<dyn Disk>, dir: &Path, growth: Arc<LogGrowth>) -> Result<Open
     let (log_dir, snapshot_dir) = (dir.join("log"), dir.join("snapshots"));
     create_dir_durable(disk.as_ref(), &log_dir).map_err(named)?;
     create_dir_durable(disk.as_ref(), &snapshot_dir).map_err(named)?;
-    let log = LogStore::open(Arc::clone(disk), &log_dir, growth)
+    let log = LogStore::open(Arc::clone(disk), &log_dir, SEGMENT_BYTES, growth)
         .map_err(|error| StartError(format!("metadata log: {error}")))?;
     let (snapshots, current) = Snapshots::open(Arc::clone(disk), &snapshot_dir, log.begin())
         .map_err(|error| StartError(format!("metadata snapshot: {error}")))?;

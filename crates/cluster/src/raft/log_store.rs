@@ -30,8 +30,6 @@ use crate::raft::codec;
 use crate::raft::state_machine::blocking;
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote, log_id, position};
 
-/// Bytes of one journal file.
-const SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes of encoded entries that the journal keeps in memory.
 const TAIL_BYTES: usize = 1 << 20;
 /// Encoded bytes of entries kept as values until they are applied.
@@ -136,14 +134,15 @@ impl Recent {
 }
 
 impl LogStore {
-    /// Opens the log in `dir`, made when there is none. Blocks.
+    /// Opens the log in `dir`, made when there is none, in files of `segment_bytes`. Blocks.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        segment_bytes: u64,
         growth: Arc<LogGrowth>,
     ) -> io::Result<Self> {
         let options = JournalOptions {
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes,
             tail_bytes: TAIL_BYTES,
         };
         let journal = Journal::open(disk, dir, options).map_err(io_error)?;

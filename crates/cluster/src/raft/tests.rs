@@ -32,7 +32,7 @@ fn open(disk: &ForgetfulDisk) -> (LogStore, StateMachine) {
     for dir in [log_dir, snapshot_dir] {
         alluvium_storage::disk::create_dir_durable(shared.as_ref(), dir).unwrap();
     }
-    let log = LogStore::open(Arc::clone(&shared), log_dir, growth()).unwrap();
+    let log = LogStore::open(Arc::clone(&shared), log_dir, 64 << 10, growth()).unwrap();
     let (snapshots, current) = Snapshots::open(shared, snapshot_dir, log.begin()).unwrap();
     let state_machine = StateMachine::new(Arc::new(View::new(current)), Arc::new(snapshots));
     (log, state_machine)
