@@ -195,9 +195,18 @@ pub(super) fn check_topic(statics: &Values, dynamics: &Values, own: &Values) -> 
 
 /// Kafka's sentence for a topic setting that nobody knows, with a hint where there is one.
 pub(super) fn unknown_topic_config(name: &str) -> String {
+    let meant = TOPIC_CONFIGS
+        .iter()
+        .map(|definition| definition.name)
+        .find(|topic| {
+            let brokers = synonyms(topic);
+            brokers.iter().any(|(broker, _)| *broker == name)
+        });
     let known = TOPIC_CONFIGS.iter().map(|definition| definition.name);
-    match nearest(name, known) {
-        Some(near) => format!("Unknown topic config name: {name}; the nearest known one is {near}"),
-        None => format!("Unknown topic config name: {name}"),
-    }
+    let hint = match (meant, nearest(name, known)) {
+        (Some(meant), _) => format!("; of a topic it is {meant}"),
+        (None, Some(near)) => format!("; the nearest known one is {near}"),
+        (None, None) => String::new(),
+    };
+    format!("Unknown topic config name: {name}{hint}")
 }

@@ -1,10 +1,13 @@
 //! Altering settings.
 
-use ErrorCode::*;
+use ErrorCode::{InvalidConfig, InvalidRequest, UnknownTopicOrPartition};
 
 use super::*;
 use crate::topics::{Alteration, AlterationOp};
 use AlterationOp::{Append, Delete, Set, Subtract};
+
+/// Names and values.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn alteration(op: AlterationOp, name: &str, value: Option<&str>) -> Alteration {
     Alteration {
@@ -21,7 +24,7 @@ fn configs(metadata: &Metadata) -> Vec<(String, String)> {
         .collect()
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+fn pairs(pairs: Pairs) -> Vec<(String, String)> {
     pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -32,7 +35,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn settings_are_set_deleted_appended_to_and_subtracted_from() {
     let topics = topics(&[]);
     let metadata = with_topic(&topics, &[("retention.ms", "5")]).await;
-    let steps: &[(&[Alteration], &[(&str, &str)])] = &[
+    let steps: &[(&[Alteration], Pairs)] = &[
         (
             &[alteration(Set, "segment.ms", Some(" 7 "))],
             &[("retention.ms", "5"), ("segment.ms", "7")],

@@ -136,21 +136,32 @@ async fn settings_come_from_the_topic_else_the_cluster_else_the_process() {
     assert_eq!(own.compression, Some(Codec::Zstd));
     assert_eq!(own.timestamp_after_max, 10);
 
-    let change = |value: &str| {
+    let change = |name: &str, value: &str| {
         [crate::topics::Alteration {
-            name: "message.max.bytes".to_owned(),
+            name: name.to_owned(),
             op: crate::topics::AlterationOp::Set,
             value: Some(value.to_owned()),
         }]
     };
     topics
-        .alter_cluster(&metadata, &change("3000"), false, false)
+        .alter_cluster(
+            &metadata,
+            &change("message.max.bytes", "3000"),
+            false,
+            false,
+        )
         .await
         .unwrap();
     assert_eq!(settings("plain").max_message_bytes, 3000);
     assert_eq!(settings("t").max_message_bytes, 3000);
     topics
-        .alter_topic(&metadata, "t", &change("4000"), false, false)
+        .alter_topic(
+            &metadata,
+            "t",
+            &change("max.message.bytes", "4000"),
+            false,
+            false,
+        )
         .await
         .unwrap();
     assert_eq!(settings("plain").max_message_bytes, 3000);
