@@ -414,3 +414,23 @@ async fn after_shutdown_reads_go_on_and_proposals_are_refused() {
     let error = metadata.propose(topic(2)).await.unwrap_err();
     assert!(matches!(error, ProposeError::Unavailable(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_snapshot_that_fails_does_not_stop_the_voter() {
+    let disk = ForgetfulDisk::default();
+    let node = start(&disk).await;
+    node.metadata()
+        .propose_many((0..100).map(topic).collect())
+        .await
+        .unwrap();
+    disk.fail_writes(1);
+    node.snapshot().await.unwrap_err();
+    node.metadata().propose(topic(100)).await.unwrap();
+    node.snapshot().await.unwrap();
+    let expected = state(&node);
+    let left = disk.crash();
+    drop(node);
+    let node = start(&left).await;
+    assert_eq!(state(&node), expected);
+    node.shutdown().await;
+}
