@@ -41,6 +41,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Faults {
+    /// Syncs that succeed before the failing ones.
+    passing_syncs: u64,
     failing_syncs: u64,
     failing_writes: u64,
     ignore_file_syncs: bool,
@@ -86,7 +88,14 @@ impl ForgetfulDisk {
 
     /// The next `count` syncs, of files and folders, fail.
     pub fn fail_syncs(&self, count: u64) {
-        self.lock().faults.failing_syncs = count;
+        self.fail_syncs_after(0, count);
+    }
+
+    /// After `passing` more that succeed, `count` syncs fail.
+    pub fn fail_syncs_after(&self, passing: u64, count: u64) {
+        let mut state = self.lock();
+        state.faults.passing_syncs = passing;
+        state.faults.failing_syncs = count;
     }
 
     /// The next `count` writes fail as on a full disk.
@@ -204,6 +213,10 @@ impl State {
 
     fn sync_asked(&mut self) -> io::Result<()> {
         self.faults.syncs += 1;
+        if self.faults.failing_syncs > 0 && self.faults.passing_syncs > 0 {
+            self.faults.passing_syncs -= 1;
+            return Ok(());
+        }
         if self.faults.failing_syncs > 0 {
             self.faults.failing_syncs -= 1;
             return Err(io::Error::other("sync failed (asked for by the test)"));
