@@ -13,7 +13,7 @@ use crate::config::{Log, LogFormat};
 /// The level is no valid directive, or something else in this process logs already.
 pub fn init(log: &Log) -> Result<(), String> {
     let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let directives = directives.unwrap_or_else(|| log.level.clone());
+    let directives = directives.unwrap_or_else(|| quieted(&log.level));
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
         format!("log.level: {directives:?}: {error}; write a level such as \"info\"")
     })?;
@@ -26,4 +26,11 @@ pub fn init(log: &Log) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
     };
     started.map_err(|error| format!("cannot start logging: {error}"))
+}
+
+/// What libraries may say when only "info" is asked for: they tell of every step.
+const QUIET: &str = "openraft=warn,aws_config=warn,hyper=warn,reqwest=warn,foyer=warn";
+
+fn quieted(level: &str) -> String {
+    if level.eq_ignore_ascii_case("info") { format!("info,{QUIET}") } else { level.to_owned() }
 }

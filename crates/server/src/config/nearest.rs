@@ -1,10 +1,15 @@
 //! Which known name somebody may have meant.
 
-/// The name that takes the fewest edits, counted without regard to `.`, `_` and `-`.
+/// The name that takes the fewest edits, counted without regard to `.`, `_` and `-`. A key may leave
+/// out the section `kafka`.
 pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A key may come from anywhere; the table below grows with the square of its length.
-    let text: Vec<char> = text.chars().take(128).map(plain).collect();
-    known.min_by_key(|name| edits(&text, &name.chars().map(plain).collect::<Vec<_>>()))
+    let plainly = |text: &str| text.chars().take(128).map(plain).collect::<Vec<_>>();
+    let (text, longer) = (plainly(text), plainly(&format!("kafka.{text}")));
+    known.min_by_key(|name| {
+        let name = plainly(name);
+        edits(&text, &name).min(edits(&longer, &name))
+    })
 }
 
 fn plain(c: char) -> char {

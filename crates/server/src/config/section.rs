@@ -89,8 +89,7 @@ impl Settings {
                 broker.insert(name.to_owned(), setting.text);
             } else {
                 let known = ours.iter().copied().chain(broker_settings());
-                let hint = nearest(name, known.clone()).or_else(|| nearest(&key, known));
-                let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
+                let hint = nearest(name, known).map_or(String::new(), |hint| format!("; did you mean {hint}?"));
                 unknown.push(ConfigError::at(&key, setting.source, format!("unknown key{hint}")));
             }
         }

@@ -104,7 +104,8 @@ impl Lookup<'_> {
             error_code: error.code(),
             offset,
             timestamp,
-            leader_epoch: if offset >= 0 { LEADER_EPOCH } else { -1 },
+            // Version 4 brought the field.
+            leader_epoch: if offset >= 0 && self.context.version >= 4 { LEADER_EPOCH } else { -1 },
         })
     }
 

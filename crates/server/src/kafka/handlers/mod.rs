@@ -35,6 +35,9 @@ pub(crate) mod produce;
 pub(crate) mod refusal;
 pub(crate) mod sync_group;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use alluvium_agent::Agent;
