@@ -48,11 +48,6 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// An error for the person.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "error: {text}");
-}
-
 /// A bar on standard error for work of known length in bytes; hidden when nobody looks.
 pub(crate) fn progress(bytes: u64) -> ProgressBar {
     let target = if io::stderr().is_terminal() {

@@ -137,8 +137,9 @@ impl Server {
             }
         }
         let started_in = begun.elapsed();
-        banner.extend(received.recv_timeout(Duration::from_millis(200)));
-        banner.extend(received.try_iter());
+        while let Ok(line) = received.recv_timeout(Duration::from_millis(100)) {
+            banner.push(line);
+        }
         Self { options, child, started_in, banner, log }
     }
 
