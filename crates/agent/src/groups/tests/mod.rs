@@ -43,6 +43,8 @@ impl Quorum {
         match command {
             Command::PutGroup(put) => {
                 self.log.push(format!("record {}", put.record.generation));
+                let before = self.groups.get(&put.group).and_then(Option::as_ref);
+                assert!(before.is_none_or(|before| before.generation <= put.record.generation));
                 self.groups.insert(put.group, Some(put.record));
             }
             Command::CommitOffsets(commit) => {

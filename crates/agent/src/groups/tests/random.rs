@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::groups::coordinator::Done;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -16,9 +17,19 @@ enum Step {
     LoseConnection(usize),
     ForgetId(usize),
     Advance(Millis),
-    Write(bool),
-    WriteUnheard,
-    Restart,
+    /// Takes what is queued to the quorum, which takes its time.
+    Propose,
+    Answer(Fate),
+    Restart(Fate),
+}
+
+/// What became of the commands that were proposed last.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Applied,
+    Lost,
+    /// They were applied, but the answer was lost.
+    Unheard,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -31,10 +42,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.clone().prop_map(Step::LoseConnection),
         1 => client.prop_map(Step::ForgetId),
         3 => (1..20_000i64).prop_map(Step::Advance),
-        6 => prop::bool::weighted(0.8).prop_map(Step::Write),
-        1 => Just(Step::WriteUnheard),
-        1 => Just(Step::Restart),
+        8 => Just(Step::Propose),
+        8 => fate().prop_map(Step::Answer),
+        1 => fate().prop_map(Step::Restart),
     ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![8 => Just(Fate::Applied), 1 => Just(Fate::Lost), 1 => Just(Fate::Unheard)]
 }
 
 const CLIENTS: usize = 5;
@@ -51,6 +66,8 @@ struct Client {
 struct World {
     bench: Bench,
     clients: Vec<Client>,
+    /// Commands under way, one batch at a time.
+    proposed: Option<(Vec<Command>, Vec<Done>)>,
     /// Which assignment was told in a generation.
     told: BTreeMap<i32, Bytes>,
     highest: i32,
@@ -62,6 +79,7 @@ impl World {
         Self {
             bench: Bench::new(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            proposed: None,
             told: BTreeMap::new(),
             highest: 0,
             assignments: 0,
@@ -100,17 +118,22 @@ impl World {
             }
             Step::ForgetId(at) => self.clients[at] = Client::default(),
             Step::Advance(millis) => self.bench.advance(millis),
-            Step::Write(true) => self.bench.write_with(Ok(())),
-            Step::Write(false) => {
-                self.bench
-                    .write_with(Err(ErrorCode::CoordinatorNotAvailable));
+            Step::Propose if self.proposed.is_none() => {
+                let origin = AgentOrigin {
+                    agent: AgentId(1),
+                    epoch: AgentEpoch(1),
+                };
+                let now = self.bench.now;
+                self.proposed = Some(self.bench.coordinator.take_writes(now, origin, 0, 2));
             }
-            Step::WriteUnheard => self.write_unheard(),
-            Step::Restart => {
+            Step::Answer(fate) => self.answer(fate),
+            Step::Restart(fate) => {
+                self.answer(fate);
                 self.bench.restart();
                 // What is not durable may be counted again, but was never told.
                 self.highest = 0;
             }
+            Step::Propose => {}
             Step::Join(_) | Step::Sync(_) | Step::Leave(_) => {}
         }
         self.collect();
@@ -139,18 +162,17 @@ impl World {
         self.clients[at].syncing = Some((joined.generation, answer));
     }
 
-    /// The quorum takes the commands, but its answer is lost.
-    fn write_unheard(&mut self) {
-        let origin = AgentOrigin {
-            agent: AgentId(1),
-            epoch: AgentEpoch(1),
-        };
-        let now = self.bench.now;
-        let (commands, done) = self.bench.coordinator.take_writes(now, origin, 0, 100);
+    fn answer(&mut self, fate: Fate) {
+        let (commands, done) = self.proposed.take().unwrap_or_default();
         for (command, done) in commands.into_iter().zip(done) {
-            self.bench.quorum.apply(command);
-            let lost = Err(ErrorCode::CoordinatorNotAvailable);
-            self.bench.coordinator.finish(now, done, lost);
+            if !matches!(fate, Fate::Lost) {
+                self.bench.quorum.apply(command);
+            }
+            let result = match fate {
+                Fate::Applied => Ok(()),
+                Fate::Lost | Fate::Unheard => Err(ErrorCode::CoordinatorNotAvailable),
+            };
+            self.bench.coordinator.finish(self.bench.now, done, result);
         }
     }
 
@@ -231,7 +253,8 @@ proptest! {
         // Everybody falls silent. With nothing but time, all are answered and all are gone.
         for _ in 0..120 {
             world.take(Step::Advance(10_000));
-            world.take(Step::Write(true));
+            world.take(Step::Propose);
+            world.take(Step::Answer(Fate::Applied));
         }
         for client in &world.clients {
             prop_assert!(client.joining.is_none() && client.syncing.is_none(), "left waiting");

@@ -94,6 +94,26 @@ fn a_static_leader_that_restarts_does_not_assign_again() {
 }
 
 #[test]
+fn each_restarted_static_member_waits_for_the_write_that_holds_it() {
+    let mut bench = Bench::new();
+    static_pair(&mut bench);
+    let mut first = bench.send_join(static_member("a", true));
+    let origin = AgentOrigin {
+        agent: AgentId(1),
+        epoch: AgentEpoch(1),
+    };
+    let (_, done) = bench.coordinator.take_writes(bench.now, origin, 0, 100);
+    let mut second = bench.send_join(static_member("b", true));
+    for done in done {
+        bench.coordinator.finish(bench.now, done, Ok(()));
+    }
+    assert!(waits(&mut second), "its new id is not durable yet");
+    bench.write();
+    assert!(now(&mut first).is_ok() && now(&mut second).is_ok());
+    assert_eq!(bench.state(), "Stable");
+}
+
+#[test]
 fn a_static_member_that_leaves_for_a_moment_is_kept_for_its_session() {
     let mut bench = Bench::new();
     let [first, second] = static_pair(&mut bench);
