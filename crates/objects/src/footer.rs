@@ -249,6 +249,17 @@ impl Footer {
             }
             index.push(entry);
         }
+        let ascends = |a: &IndexEntry, b: &IndexEntry| {
+            a.position < b.position
+                && a.records_before < b.records_before
+                && a.max_timestamp_before <= b.max_timestamp_before
+        };
+        if !index.is_sorted_by(ascends) {
+            return Err(FormatError::Damaged {
+                part: "footer",
+                reason: "the entries of an index do not ascend",
+            });
+        }
         Ok(RunEntry {
             partition,
             base_offset,

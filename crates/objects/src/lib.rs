@@ -10,6 +10,9 @@ mod layout;
 mod name;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use footer::{Footer, FormatError, IndexEntry, RunEntry};
 pub use layout::{HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, TRAILER_BYTES};
 pub use name::{KEY_SUFFIX, key, parse_key};
