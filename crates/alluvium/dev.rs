@@ -44,9 +44,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         ("log.level", args.log, "--log"),
     ];
     let flags = flags.into_iter().filter_map(|(key, value, flag)| {
-        value.map(|value| Override { key: key.to_owned(), value, flag })
+        value.map(|value| Override {
+            key: key.to_owned(),
+            value,
+            flag,
+        })
     });
     let overrides = args.overrides.into_iter().chain(flags).collect();
-    let sources = Sources { file: args.config, env: serve::environment(), overrides };
+    let sources = Sources {
+        file: args.config,
+        env: serve::environment(),
+        overrides,
+    };
     serve::run(serve::load(Mode::Dev, &sources)?).await
 }

@@ -90,10 +90,13 @@ pub(crate) fn print(lines: &[String]) -> Result<(), Failure> {
     let mut text = lines.join("\n");
     text.push('\n');
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("cannot write to standard output: {error}")))
-        }
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }

@@ -32,7 +32,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if !args.check {
         return serve::run(loaded).await;
     }
-    let mut lines = vec![format!("{}: the configuration is valid", args.config.display())];
-    lines.extend(loaded.warnings.iter().map(|warning| format!("warning: {warning}")));
+    let mut lines = vec![format!(
+        "{}: the configuration is valid",
+        args.config.display()
+    )];
+    lines.extend(
+        loaded
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     serve::print(&lines)
 }

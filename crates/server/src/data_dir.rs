@@ -35,14 +35,22 @@ impl DataDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = holder(&mut lock);
-                return Err(StartError::InUse { dir: path.to_owned(), holder });
+                return Err(StartError::InUse {
+                    dir: path.to_owned(),
+                    holder,
+                });
             }
             Err(TryLockError::Error(error)) => return Err(named(error)),
         }
         // For people and for the message above only: the lock itself is what counts.
         let pid = format!("{}\n", std::process::id());
-        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(named)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        lock.set_len(0)
+            .and_then(|()| lock.write_all(pid.as_bytes()))
+            .map_err(named)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The folder of the metadata voter.
@@ -53,7 +61,10 @@ impl DataDir {
     /// This agent's identity, drawn and written durably at the first start. Blocks.
     pub(crate) fn identity(&self) -> Result<u128, StartError> {
         let path = self.path.join("identity");
-        let named = |reason: String| StartError::DataDir { dir: self.path.clone(), reason };
+        let named = |reason: String| StartError::DataDir {
+            dir: self.path.clone(),
+            reason,
+        };
         match fs::read_to_string(&path) {
             Ok(text) => u128::from_str_radix(text.trim(), 16).map_err(|_| {
                 named(format!(
@@ -75,7 +86,9 @@ impl DataDir {
 /// Who wrote its process id into the lock file.
 fn holder(lock: &mut File) -> String {
     let mut text = String::new();
-    let read = lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut text));
+    let read = lock
+        .rewind()
+        .and_then(|()| lock.take(32).read_to_string(&mut text));
     match (read, text.trim().parse::<u32>()) {
         (Ok(_), Ok(pid)) => format!("pid {pid}"),
         _ => "pid unknown".to_owned(),
@@ -102,8 +115,14 @@ mod tests {
         let path = dir.path().join("data");
         let held = DataDir::open(&path).unwrap();
         let error = DataDir::open(&path).unwrap_err().to_string();
-        assert!(error.contains("is in use by another alluvium process"), "{error}");
-        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert!(
+            error.contains("is in use by another alluvium process"),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("pid {}", std::process::id())),
+            "{error}"
+        );
         assert!(error.contains("--data-dir"), "{error}");
         drop(held);
         DataDir::open(&path).unwrap();
@@ -113,9 +132,19 @@ mod tests {
     fn an_identity_is_drawn_once() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap().identity().unwrap();
-        assert_eq!(DataDir::open(dir.path()).unwrap().identity().unwrap(), first);
+        assert_eq!(
+            DataDir::open(dir.path()).unwrap().identity().unwrap(),
+            first
+        );
         fs::write(dir.path().join("identity"), "what?").unwrap();
-        let error = DataDir::open(dir.path()).unwrap().identity().unwrap_err().to_string();
-        assert!(error.contains("identity") && error.contains("remove"), "{error}");
+        let error = DataDir::open(dir.path())
+            .unwrap()
+            .identity()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("identity") && error.contains("remove"),
+            "{error}"
+        );
     }
 }

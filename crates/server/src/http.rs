@@ -34,11 +34,19 @@ impl HttpListener {
             .with_state(Arc::clone(&ready));
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            if let Err(error) = axum::serve(listener, router)
+                .with_graceful_shutdown(stopped)
+                .await
+            {
                 tracing::error!(%error, "the HTTP listener ended");
             }
         });
-        Ok(Self { address, ready, stop, task })
+        Ok(Self {
+            address,
+            ready,
+            stop,
+            task,
+        })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {

@@ -12,7 +12,9 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// The level is no valid directive, or something else in this process logs already.
 pub fn init(log: &Log) -> Result<(), String> {
-    let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let directives = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|text| !text.is_empty());
     let directives = directives.unwrap_or_else(|| quieted(&log.level));
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
         format!("log.level: {directives:?}: {error}; write a level such as \"info\"")
@@ -32,5 +34,9 @@ pub fn init(log: &Log) -> Result<(), String> {
 const QUIET: &str = "openraft=warn,aws_config=warn,hyper=warn,reqwest=warn,foyer=warn";
 
 fn quieted(level: &str) -> String {
-    if level.eq_ignore_ascii_case("info") { format!("info,{QUIET}") } else { level.to_owned() }
+    if level.eq_ignore_ascii_case("info") {
+        format!("info,{QUIET}")
+    } else {
+        level.to_owned()
+    }
 }

@@ -87,7 +87,15 @@ impl Server {
             http.set_ready(true);
         }
         tracing::info!(kafka = %address, store = store_url, node = %agent.origin.agent, "serving");
-        Ok(Self { kafka, http, agent, quorum, advertised, store_url, _data_dir: data_dir })
+        Ok(Self {
+            kafka,
+            http,
+            agent,
+            quorum,
+            advertised,
+            store_url,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where the Kafka listener really listens.
@@ -106,7 +114,11 @@ impl Server {
     #[must_use]
     pub fn advertised(&self) -> String {
         let (host, port) = &self.advertised;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
     }
 
     /// The bucket's URL.
@@ -139,7 +151,8 @@ impl Server {
         if stopped.await.is_err() {
             tracing::warn!(
                 seconds = DRAIN.as_secs(),
-                "requests in flight did not finish in time; their clients will ask again"
+                requests = self.kafka.in_flight(),
+                "requests did not finish in time; their clients will ask again"
             );
         }
         self.kafka.abort().await;
@@ -166,7 +179,8 @@ impl Quorum {
             snapshot_log_bytes: config.metadata.snapshot_log_bytes.0,
         };
         let node = Node::start(config, disk).await;
-        node.map(Self::Voter).map_err(|error| StartError::Metadata(error.to_string()))
+        node.map(Self::Voter)
+            .map_err(|error| StartError::Metadata(error.to_string()))
     }
 
     fn metadata(&self) -> Metadata {
@@ -195,24 +209,42 @@ async fn open_data_dir(config: &Config) -> Result<(DataDir, u128), StartError> {
         }
     });
     opening.await.unwrap_or_else(|error| {
-        Err(StartError::DataDir { dir: path, reason: format!("cannot be opened: {error}") })
+        Err(StartError::DataDir {
+            dir: path,
+            reason: format!("cannot be opened: {error}"),
+        })
     })
 }
 
 async fn listen(key: &'static str, text: &str) -> Result<TcpListener, StartError> {
-    let unknown = || StartError::Address { key, text: text.to_owned() };
-    let address = lookup_host(text).await.map_err(|_| unknown())?.next().ok_or_else(unknown)?;
+    let unknown = || StartError::Address {
+        key,
+        text: text.to_owned(),
+    };
+    let address = lookup_host(text)
+        .await
+        .map_err(|_| unknown())?
+        .next()
+        .ok_or_else(unknown)?;
     TcpListener::bind(address).await.map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
             StartError::PortTaken { key, address }
         } else {
-            StartError::Listen { key, address, source }
+            StartError::Listen {
+                key,
+                address,
+                source,
+            }
         }
     })
 }
 
 fn no_address(source: io::Error) -> StartError {
-    StartError::Listen { key: "kafka.listen", address: SocketAddr::from(([0, 0, 0, 0], 0)), source }
+    StartError::Listen {
+        key: "kafka.listen",
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        source,
+    }
 }
 
 /// A taken port ends the start only when somebody asked for that port.
@@ -229,10 +261,12 @@ async fn start_http(http: &config::Http) -> Result<Option<HttpListener>, StartEr
             }
         },
     };
-    HttpListener::start(listener).map(Some).map_err(|error| StartError::Address {
-        key: KEY,
-        text: error.to_string(),
-    })
+    HttpListener::start(listener)
+        .map(Some)
+        .map_err(|error| StartError::Address {
+            key: KEY,
+            text: error.to_string(),
+        })
 }
 
 /// What clients are told to connect to.

@@ -19,7 +19,6 @@ impl super::value::Value for u128 {
         if text.len() != 32 {
             return Err(format!("{text:?} is not 32 hexadecimal digits"));
         }
-        Self::from_str_radix(text, 16)
-            .map_err(|_| format!("{text:?} is not 32 hexadecimal digits"))
+        Self::from_str_radix(text, 16).map_err(|_| format!("{text:?} is not 32 hexadecimal digits"))
     }
 }

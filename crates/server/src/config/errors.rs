@@ -12,11 +12,19 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn plain(message: impl Into<String>) -> Self {
-        Self { key: None, source: None, message: message.into() }
+        Self {
+            key: None,
+            source: None,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn of(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: Some(key.into()), source: None, message: message.into() }
+        Self {
+            key: Some(key.into()),
+            source: None,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn at(
@@ -24,7 +32,11 @@ impl ConfigError {
         source: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self { key: Some(key.into()), source: Some(source.into()), message: message.into() }
+        Self {
+            key: Some(key.into()),
+            source: Some(source.into()),
+            message: message.into(),
+        }
     }
 }
 

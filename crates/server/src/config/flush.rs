@@ -31,7 +31,10 @@ impl Flush {
             errors.push(ConfigError::of("flush.interval", "is longer than 10s"));
         }
         if !(64 << 10..=64 << 20).contains(&self.chunk_bytes.0) {
-            errors.push(ConfigError::of("flush.chunk_bytes", "is not between 64KiB and 64MiB"));
+            errors.push(ConfigError::of(
+                "flush.chunk_bytes",
+                "is not between 64KiB and 64MiB",
+            ));
         }
         if self.concurrent_puts.get() > 256 {
             errors.push(ConfigError::of("flush.concurrent_puts", "is more than 256"));

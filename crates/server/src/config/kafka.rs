@@ -41,6 +41,8 @@ impl Kafka {
     }
 
     fn is_everywhere(&self) -> bool {
-        self.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+        self.listen
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| address.ip().is_unspecified())
     }
 }

@@ -69,7 +69,10 @@ pub(crate) fn gather(sources: &Sources) -> (BTreeMap<String, Setting>, Vec<Confi
     }
     read_env(&sources.env, &mut settings);
     for Override { key, value, flag } in &sources.overrides {
-        let setting = Setting { text: value.clone(), source: (*flag).to_owned() };
+        let setting = Setting {
+            text: value.clone(),
+            source: (*flag).to_owned(),
+        };
         settings.insert(canonical(key), setting);
     }
     (settings, errors)
@@ -109,7 +112,10 @@ fn flatten(
         } else {
             match text_of(value) {
                 Some(text) => {
-                    let setting = Setting { text, source: source.to_owned() };
+                    let setting = Setting {
+                        text,
+                        source: source.to_owned(),
+                    };
                     settings.insert(canonical(&key), setting);
                 }
                 None => errors.push(ConfigError::at(
@@ -129,9 +135,11 @@ fn text_of(value: &toml::Value) -> Option<String> {
         toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
         toml::Value::Datetime(time) => Some(time.to_string()),
-        toml::Value::Array(items) => {
-            items.iter().map(text_of).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
+        toml::Value::Array(items) => items
+            .iter()
+            .map(text_of)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
         toml::Value::Table(_) => None,
     }
 }
@@ -139,7 +147,9 @@ fn text_of(value: &toml::Value) -> Option<String> {
 fn read_env(env: &[(String, String)], settings: &mut BTreeMap<String, Setting>) {
     let ours = Config::keys();
     for (variable, value) in env {
-        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        let Some(name) = variable.strip_prefix(PREFIX) else {
+            continue;
+        };
         let name = name.to_ascii_lowercase();
         let key = match name.split_once("__") {
             // Kafka's names have dots where a variable has underscores.
@@ -151,14 +161,24 @@ fn read_env(env: &[(String, String)], settings: &mut BTreeMap<String, Setting>) 
             None if is_nearly_ours(&name, &ours) => name,
             None => continue,
         };
-        settings.insert(key, Setting { text: value.clone(), source: variable.clone() });
+        settings.insert(
+            key,
+            Setting {
+                text: value.clone(),
+                source: variable.clone(),
+            },
+        );
     }
 }
 
 fn is_nearly_ours(name: &str, ours: &[&str]) -> bool {
     let top_level = || ours.iter().copied().filter(|key| !key.contains('.'));
     nearest(name, top_level()).is_some_and(|key| {
-        let same = key.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
+        let same = key
+            .chars()
+            .zip(name.chars())
+            .take_while(|(a, b)| a == b)
+            .count();
         key == name || (same >= 4 && key.len().abs_diff(name.len()) <= 2)
     })
 }

@@ -17,9 +17,10 @@ section! {
 
 impl Memory {
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
-        for (key, size) in
-            [("memory.requests", self.requests), ("memory.responses", self.responses)]
-        {
+        for (key, size) in [
+            ("memory.requests", self.requests),
+            ("memory.responses", self.responses),
+        ] {
             if size.0 < 4 << 20 {
                 errors.push(ConfigError::of(key, "is less than 4MiB"));
             }

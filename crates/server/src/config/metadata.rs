@@ -15,7 +15,10 @@ section! {
 impl Metadata {
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if self.snapshot_log_bytes.0 < 1 << 20 {
-            errors.push(ConfigError::of("metadata.snapshot_log_bytes", "is less than 1MiB"));
+            errors.push(ConfigError::of(
+                "metadata.snapshot_log_bytes",
+                "is less than 1MiB",
+            ));
         }
     }
 }

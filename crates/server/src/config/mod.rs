@@ -143,7 +143,11 @@ impl Config {
         }
         errors.extend(settings.into_errors());
         config.check(mode, &mut errors);
-        if errors.is_empty() { Ok(Loaded { config, warnings }) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() {
+            Ok(Loaded { config, warnings })
+        } else {
+            Err(ConfigErrors(errors))
+        }
     }
 
     /// The configuration when nothing is set.
@@ -214,7 +218,10 @@ impl Config {
         self.memory.check(errors);
         self.metadata.check(errors);
         if let Err(reasons) = alluvium_agent::topics::Topics::new(self.broker.clone()) {
-            let reasons = reasons.lines().map(str::trim).filter(|reason| !reason.is_empty());
+            let reasons = reasons
+                .lines()
+                .map(str::trim)
+                .filter(|reason| !reason.is_empty());
             errors.extend(reasons.map(ConfigError::plain));
         }
     }

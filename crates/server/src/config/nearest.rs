@@ -13,7 +13,11 @@ pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> O
 }
 
 fn plain(c: char) -> char {
-    if matches!(c, '_' | '-') { '.' } else { c.to_ascii_lowercase() }
+    if matches!(c, '_' | '-') {
+        '.'
+    } else {
+        c.to_ascii_lowercase()
+    }
 }
 
 /// Insertions, removals and replacements that turn one into the other.
@@ -24,7 +28,9 @@ fn edits(from: &[char], to: &[char]) -> usize {
         let mut left = i + 1;
         let mut next = vec![left];
         for (b, above) in to.iter().zip(row.iter().skip(1)) {
-            let cost = (diagonal + usize::from(a != b)).min(above + 1).min(left + 1);
+            let cost = (diagonal + usize::from(a != b))
+                .min(above + 1)
+                .min(left + 1);
             diagonal = *above;
             left = cost;
             next.push(cost);

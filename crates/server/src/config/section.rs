@@ -62,15 +62,21 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(layers: BTreeMap<String, Setting>) -> Self {
-        Self { left: layers, errors: Vec::new() }
+        Self {
+            left: layers,
+            errors: Vec::new(),
+        }
     }
 
     pub(crate) fn take<V: Value>(&mut self, key: &str, default: &V) -> V {
-        let Some(setting) = self.left.remove(key) else { return default.clone() };
+        let Some(setting) = self.left.remove(key) else {
+            return default.clone();
+        };
         match V::read(&setting.text) {
             Ok(value) => value,
             Err(reason) => {
-                self.errors.push(ConfigError::at(key, setting.source, reason));
+                self.errors
+                    .push(ConfigError::at(key, setting.source, reason));
                 default.clone()
             }
         }
@@ -89,8 +95,13 @@ impl Settings {
                 broker.insert(name.to_owned(), setting.text);
             } else {
                 let known = ours.iter().copied().chain(broker_settings());
-                let hint = nearest(name, known).map_or(String::new(), |hint| format!("; did you mean {hint}?"));
-                unknown.push(ConfigError::at(&key, setting.source, format!("unknown key{hint}")));
+                let hint = nearest(name, known)
+                    .map_or(String::new(), |hint| format!("; did you mean {hint}?"));
+                unknown.push(ConfigError::at(
+                    &key,
+                    setting.source,
+                    format!("unknown key{hint}"),
+                ));
             }
         }
         (broker, unknown)

@@ -19,7 +19,10 @@ section! {
 impl Settle {
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.interval) {
-            errors.push(ConfigError::of("settle.interval", "is not between 100ms and 1h"));
+            errors.push(ConfigError::of(
+                "settle.interval",
+                "is not between 100ms and 1h",
+            ));
         }
         if self.bytes.0 > 64 << 20 {
             errors.push(ConfigError::of("settle.bytes", "is more than 64MiB"));

@@ -6,7 +6,13 @@ fn file(text: &str) -> (tempfile::TempDir, Sources) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("alluvium.toml");
     std::fs::write(&path, text).unwrap();
-    (dir, Sources { file: Some(path), ..Sources::default() })
+    (
+        dir,
+        Sources {
+            file: Some(path),
+            ..Sources::default()
+        },
+    )
 }
 
 fn load(text: &str) -> Result<Loaded, ConfigErrors> {
@@ -15,7 +21,12 @@ fn load(text: &str) -> Result<Loaded, ConfigErrors> {
 }
 
 fn errors(text: &str) -> Vec<String> {
-    load(text).unwrap_err().0.iter().map(ToString::to_string).collect()
+    load(text)
+        .unwrap_err()
+        .0
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
@@ -58,7 +69,10 @@ fn every_section_is_read() {
     .config;
     assert_eq!(config.store.url.as_deref(), Some("s3://bucket/prefix"));
     assert_eq!(config.store_url().unwrap(), "s3://bucket/prefix");
-    assert_eq!(config.kafka.advertised_host.as_deref(), Some("kafka.example.org"));
+    assert_eq!(
+        config.kafka.advertised_host.as_deref(),
+        Some("kafka.example.org")
+    );
     assert_eq!(config.broker["num.partitions"], "3");
     assert_eq!(config.broker["auto.create.topics.enable"], "false");
     assert_eq!(config.flush.interval, Duration::from_millis(100));
@@ -66,7 +80,10 @@ fn every_section_is_read() {
     assert_eq!(config.flush.concurrent_puts.get(), 2);
     assert_eq!(config.settle.interval, Duration::from_secs(60));
     assert_eq!(config.cache.bytes, ByteSize(1 << 30));
-    assert_eq!(config.agent.identity, Some(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f));
+    assert_eq!(
+        config.agent.identity,
+        Some(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)
+    );
     assert_eq!(config.log.format, LogFormat::Text);
 }
 
@@ -83,8 +100,14 @@ fn an_unknown_key_names_the_nearest_known_one() {
         let errors = errors(text);
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains("unknown key"), "{errors:?}");
-        assert!(errors[0].contains(&format!("did you mean {nearest}?")), "{errors:?}");
-        assert!(errors[0].contains("alluvium.toml"), "says where: {errors:?}");
+        assert!(
+            errors[0].contains(&format!("did you mean {nearest}?")),
+            "{errors:?}"
+        );
+        assert!(
+            errors[0].contains("alluvium.toml"),
+            "says where: {errors:?}"
+        );
     }
 }
 
@@ -92,7 +115,11 @@ fn an_unknown_key_names_the_nearest_known_one() {
 fn unknown_keys_may_be_let_pass() {
     let loaded = load("unknown_keys = \"warn\"\n[flush]\nintervall = \"1s\"").unwrap();
     assert_eq!(loaded.warnings.len(), 1);
-    assert!(loaded.warnings[0].contains("flush.intervall"), "{:?}", loaded.warnings);
+    assert!(
+        loaded.warnings[0].contains("flush.intervall"),
+        "{:?}",
+        loaded.warnings
+    );
 }
 
 #[test]
@@ -121,7 +148,10 @@ fn every_error_is_told_at_once() {
         "log.format: \"xml\"",
         "what.is: unknown key",
     ] {
-        assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:#?}");
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{expected}: {errors:#?}"
+        );
     }
 }
 
@@ -130,14 +160,20 @@ fn later_layers_win() {
     let (_dir, mut sources) = file("[flush]\ninterval = \"1s\"\n[kafka]\n\"num.partitions\" = 2");
     let flush = |sources: &Sources| {
         let config = Config::load(Mode::Server, sources).unwrap().config;
-        (config.flush.interval.as_millis(), config.broker["num.partitions"].clone())
+        (
+            config.flush.interval.as_millis(),
+            config.broker["num.partitions"].clone(),
+        )
     };
     assert_eq!(flush(&sources), (1000, "2".to_owned()));
     sources.env = vec![
         ("ALLUVIUM_FLUSH__INTERVAL".to_owned(), "2s".to_owned()),
         ("ALLUVIUM_KAFKA__NUM_PARTITIONS".to_owned(), "4".to_owned()),
         ("PATH".to_owned(), "/bin".to_owned()),
-        ("ALLUVIUM_TEST_INNER".to_owned(), "somebody else's".to_owned()),
+        (
+            "ALLUVIUM_TEST_INNER".to_owned(),
+            "somebody else's".to_owned(),
+        ),
     ];
     assert_eq!(flush(&sources), (2000, "4".to_owned()));
     sources.overrides = vec![
@@ -146,7 +182,9 @@ fn later_layers_win() {
         Override::parse("flush.interval=4s").unwrap(),
     ];
     assert_eq!(flush(&sources), (4000, "5".to_owned()));
-    sources.overrides.push(Override::parse("kafka.num.partitions=6").unwrap());
+    sources
+        .overrides
+        .push(Override::parse("kafka.num.partitions=6").unwrap());
     assert_eq!(flush(&sources), (4000, "6".to_owned()));
 }
 
@@ -154,22 +192,42 @@ fn later_layers_win() {
 fn variables_with_a_typo_are_told() {
     let load = |name: &str| {
         let env = vec![(name.to_owned(), "x".to_owned())];
-        Config::load(Mode::Dev, &Sources { env, ..Sources::default() })
+        Config::load(
+            Mode::Dev,
+            &Sources {
+                env,
+                ..Sources::default()
+            },
+        )
     };
     for name in ["ALLUVIUM_FLUSH__INTERVALL", "ALLUVIUM_DATADIR"] {
         let error = load(name).unwrap_err().to_string();
-        assert!(error.contains("did you mean") && error.contains(name), "{error}");
+        assert!(
+            error.contains("did you mean") && error.contains(name),
+            "{error}"
+        );
     }
     load("ALLUVIUM_HOME").unwrap();
 }
 
 #[test]
 fn broken_files_and_overrides_are_named() {
-    let missing = Sources { file: Some("/nowhere/alluvium.toml".into()), ..Sources::default() };
-    let error = Config::load(Mode::Server, &missing).unwrap_err().to_string();
-    assert!(error.contains("/nowhere/alluvium.toml") && error.contains("cannot be read"), "{error}");
+    let missing = Sources {
+        file: Some("/nowhere/alluvium.toml".into()),
+        ..Sources::default()
+    };
+    let error = Config::load(Mode::Server, &missing)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/nowhere/alluvium.toml") && error.contains("cannot be read"),
+        "{error}"
+    );
     let error = errors("[flush\ninterval = 1").join("\n");
-    assert!(error.contains("alluvium.toml") && error.contains("line 1"), "{error}");
+    assert!(
+        error.contains("alluvium.toml") && error.contains("line 1"),
+        "{error}"
+    );
     assert!(Override::parse("no equals sign").is_err());
     assert!(Override::parse("=x").is_err());
 }
@@ -178,7 +236,10 @@ fn broken_files_and_overrides_are_named() {
 fn one_role_alone_is_refused_for_now() {
     let errors = errors("roles = [\"metadata\"]");
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("both roles in one process"), "{errors:?}");
+    assert!(
+        errors[0].contains("both roles in one process"),
+        "{errors:?}"
+    );
 }
 
 #[test]
@@ -188,5 +249,8 @@ fn defaults_are_valid_in_both_modes() {
         assert_eq!(loaded.config, Config::defaults(mode));
     }
     let url = Config::defaults(Mode::Dev).store_url().unwrap();
-    assert!(url.starts_with("file:///") && url.ends_with("/alluvium-data/objects"), "{url}");
+    assert!(
+        url.starts_with("file:///") && url.ends_with("/alluvium-data/objects"),
+        "{url}"
+    );
 }

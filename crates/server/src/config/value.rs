@@ -47,7 +47,9 @@ pub enum UnknownKeys {
 
 impl Value for ByteSize {
     fn read(text: &str) -> Result<Self, String> {
-        parse_bytes(text).map(Self).map_err(|error| error.to_string())
+        parse_bytes(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -74,13 +76,15 @@ impl Value for PathBuf {
 
 impl Value for NonZeroUsize {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?} is not a whole number above 0"))
+        text.parse()
+            .map_err(|_| format!("{text:?} is not a whole number above 0"))
     }
 }
 
 impl Value for u16 {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?} is not a whole number from 0 to 65535"))
+        text.parse()
+            .map_err(|_| format!("{text:?} is not a whole number from 0 to 65535"))
     }
 }
 
@@ -92,7 +96,11 @@ impl<V: Value> Value for Option<V> {
 
 impl<V: Value> Value for Vec<V> {
     fn read(text: &str) -> Result<Self, String> {
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(V::read).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(V::read)
+            .collect()
     }
 }
 
@@ -101,7 +109,9 @@ impl Value for Role {
         match text {
             "agent" => Ok(Self::Agent),
             "metadata" => Ok(Self::Metadata),
-            _ => Err(format!("{text:?} is no role; there are \"agent\" and \"metadata\"")),
+            _ => Err(format!(
+                "{text:?} is no role; there are \"agent\" and \"metadata\""
+            )),
         }
     }
 }

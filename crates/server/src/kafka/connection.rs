@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::dispatch::{self, Rejection};
 use super::handlers::{RequestContext, produce};
 use super::reader::{FrameError, FrameReader, Hold};
-use super::services::Services;
+use super::services::{InFlight, Services};
 use super::writer::{Answer, AnswerWriter};
 
 /// Requests of one connection that are read ahead,
@@ -50,6 +50,7 @@ struct Work {
     request: Request,
     todo: Todo,
     read_at: Instant,
+    _in_flight: InFlight,
     _queued: Lease,
     _hold: Hold,
 }
@@ -79,8 +80,13 @@ where
     let session = Session::new(peer, services);
     let limits = session.services.limits;
     let memory = session.services.requests.clone();
-    let frames =
-        FrameReader::new(read, memory, limits.request_bytes, limits.idle, limits.stall);
+    let frames = FrameReader::new(
+        read,
+        memory,
+        limits.request_bytes,
+        limits.idle,
+        limits.stall,
+    );
     let writer = AnswerWriter::new(write, limits.idle);
     let (queue, work) = mpsc::channel(QUEUE_REQUESTS);
     tokio::join!(session.read_ahead(frames, queue), async {
@@ -151,7 +157,15 @@ impl Session {
             }
             Todo::Other { is_barrier }
         };
-        Ok(Work { request, todo, read_at, _queued: queued, _hold: frame.hold })
+        let in_flight = InFlight::begin(&self.services);
+        Ok(Work {
+            request,
+            todo,
+            read_at,
+            _in_flight: in_flight,
+            _queued: queued,
+            _hold: frame.hold,
+        })
     }
 
     /// Carries out what was read and sends the answers.
@@ -163,7 +177,9 @@ impl Session {
         let mut connected = true;
         while let Some(mut work) = self.take(&mut writer, &mut queue, &mut connected).await {
             let answer = self.carry_out(&mut work).await;
-            self.services.metrics.answered(work.request.api_key, work.read_at.elapsed());
+            self.services
+                .metrics
+                .answered(work.request.api_key, work.read_at.elapsed());
             drop(work);
             self.in_hand.fetch_sub(1, Ordering::Relaxed);
             match answer {
@@ -195,7 +211,10 @@ impl Session {
     ) -> Option<Work> {
         let mut next = queue.try_recv();
         let is_ready = match &mut next {
-            Ok(Work { todo: Todo::Produce(submitted), .. }) => submitted.is_ready(),
+            Ok(Work {
+                todo: Todo::Produce(submitted),
+                ..
+            }) => submitted.is_ready(),
             _ => false,
         };
         if *connected && !is_ready {
@@ -224,7 +243,10 @@ impl Session {
     pub(crate) fn context(&self, request: &Request) -> RequestContext {
         RequestContext {
             agent: Arc::clone(&self.services.agent),
-            client_id: request.client_id.as_ref().map_or_else(String::new, ToString::to_string),
+            client_id: request
+                .client_id
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
             client_host: self.client_host.clone(),
             version: request.api_version,
         }

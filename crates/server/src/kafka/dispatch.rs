@@ -23,7 +23,12 @@ pub(crate) enum Rejection {
     #[error("{name} (API key {key}) is not supported")]
     UnservedKey { key: i16, name: &'static str },
     #[error("{name} version {version} is not supported, only {min} to {max}")]
-    UnservedVersion { name: &'static str, version: i16, min: i16, max: i16 },
+    UnservedVersion {
+        name: &'static str,
+        version: i16,
+        min: i16,
+        max: i16,
+    },
     /// With acks=0 there is no answer that could carry the error; Kafka closes, too.
     #[error("records of a Produce with acks=0 were refused: {0}")]
     Unanswered(String),
@@ -31,10 +36,8 @@ pub(crate) enum Rejection {
     Encode(#[from] EncodeError),
 }
 
-type Handler = for<'a> fn(
-    &'a RequestContext,
-    &'a Request,
-) -> BoxFuture<'a, Result<Answer, Rejection>>;
+type Handler =
+    for<'a> fn(&'a RequestContext, &'a Request) -> BoxFuture<'a, Result<Answer, Rejection>>;
 
 /// A handler of the cold path: the whole body decoded, the whole answer encoded.
 macro_rules! cold {
@@ -71,9 +74,17 @@ const COLD: &[(i16, &str, Handler)] = &[
     (33, "AlterConfigs", cold!(alter_configs)),
     (37, "CreatePartitions", cold!(create_partitions)),
     (42, "DeleteGroups", cold!(delete_groups)),
-    (44, "IncrementalAlterConfigs", cold!(incremental_alter_configs)),
+    (
+        44,
+        "IncrementalAlterConfigs",
+        cold!(incremental_alter_configs),
+    ),
     (60, "DescribeCluster", cold!(describe_cluster)),
-    (75, "DescribeTopicPartitions", cold!(describe_topic_partitions)),
+    (
+        75,
+        "DescribeTopicPartitions",
+        cold!(describe_topic_partitions),
+    ),
 ];
 
 /// Requests that may change topics or producers: a Produce behind one of them waits for it. Metadata
@@ -87,7 +98,11 @@ pub(crate) fn is_barrier(key: i16) -> bool {
 
 /// Refuses what no handler is there for. ApiVersions passes in any version (KIP-511).
 pub(crate) fn check_served(request: &Request) -> Result<(), Rejection> {
-    let Request { api_key: key, api_version: version, .. } = *request;
+    let Request {
+        api_key: key,
+        api_version: version,
+        ..
+    } = *request;
     match (api::served(key), api::name(key)) {
         (Some(served), _) if served.serves(version) || key == api::API_VERSIONS => Ok(()),
         (Some(served), _) => Err(Rejection::UnservedVersion {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use super::services::Services;
+use super::services::{InFlight, Services};
 
 /// A running Kafka listener.
 #[derive(Debug)]
@@ -40,7 +40,13 @@ impl KafkaListener {
             permits: Arc::new(Semaphore::new(services.limits.connections)),
         };
         let accepting = tokio::spawn(acceptor.run(listener));
-        Self { address, services, connections, abort, accepting }
+        Self {
+            address,
+            services,
+            connections,
+            abort,
+            accepting,
+        }
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -56,6 +62,11 @@ impl KafkaListener {
     /// Waits until every connection has ended.
     pub(crate) async fn drained(&self) {
         self.connections.wait().await;
+    }
+
+    /// Requests that were read and not answered yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        InFlight::count(&self.services)
     }
 
     /// Ends what still runs.
@@ -80,13 +91,17 @@ impl Acceptor {
     async fn run(self, listener: TcpListener) {
         let stopping = self.services.stopping.clone();
         // Dropping the listener at the end closes the port.
-        stopping.run_until_cancelled_owned(self.accept(listener)).await;
+        stopping
+            .run_until_cancelled_owned(self.accept(listener))
+            .await;
     }
 
     async fn accept(self, listener: TcpListener) {
         loop {
             // Past the limit newcomers wait in the backlog.
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let serving = self.serve(stream, peer);

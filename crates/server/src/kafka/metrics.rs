@@ -32,7 +32,10 @@ impl Metrics {
             seconds: histogram!("alluvium_kafka_request_seconds", "api" => name),
         };
         Self {
-            apis: SERVED.iter().map(|served| (served.key, api(served.name))).collect(),
+            apis: SERVED
+                .iter()
+                .map(|served| (served.key, api(served.name)))
+                .collect(),
             connections: gauge!("alluvium_kafka_connections"),
             violations: counter!("alluvium_kafka_violations_total"),
             received: counter!("alluvium_kafka_received_bytes_total"),

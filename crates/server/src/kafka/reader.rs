@@ -36,7 +36,10 @@ pub(crate) struct Hold {
 
 impl RequestMemory {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { budget: ByteBudget::new(bytes), beyond: Arc::new(Semaphore::new(1)) }
+        Self {
+            budget: ByteBudget::new(bytes),
+            beyond: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Adds `bytes` to a hold, waiting until they are free.
@@ -96,7 +99,10 @@ pub(crate) enum FrameError {
 impl FrameError {
     /// Whether the client broke the protocol, as against went away.
     pub(crate) const fn is_violation(&self) -> bool {
-        matches!(self, Self::Length(_) | Self::TooLong { .. } | Self::Stalled(_))
+        matches!(
+            self,
+            Self::Length(_) | Self::TooLong { .. } | Self::Stalled(_)
+        )
     }
 }
 
@@ -118,7 +124,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         idle: Duration,
         stall: Duration,
     ) -> Self {
-        Self { stream, memory, limit, idle, stall }
+        Self {
+            stream,
+            memory,
+            limit,
+            idle,
+            stall,
+        }
     }
 
     /// The length of the next frame. Not safe to cancel, but to end the connection.
@@ -138,9 +150,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let length = i32::from_be_bytes(prefix);
         match usize::try_from(length) {
             Ok(0) | Err(_) => Err(FrameError::Length(length)),
-            Ok(length) if length > self.limit => {
-                Err(FrameError::TooLong { length, limit: self.limit })
-            }
+            Ok(length) if length > self.limit => Err(FrameError::TooLong {
+                length,
+                limit: self.limit,
+            }),
             Ok(length) => Ok(length),
         }
     }
@@ -155,13 +168,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.memory.extend(&mut hold, granted).await;
         }
         let mut buffer = Vec::new();
-        buffer.try_reserve_exact(length.min(EXACT_BYTES)).map_err(no_memory)?;
+        buffer
+            .try_reserve_exact(length.min(EXACT_BYTES))
+            .map_err(no_memory)?;
         while buffer.len() < length {
             if buffer.len() == granted {
                 let next = length.min(EXACT_BYTES.max(granted * 2));
                 self.memory.extend(&mut hold, next - granted).await;
                 granted = next;
-                buffer.try_reserve_exact(granted - buffer.len()).map_err(no_memory)?;
+                buffer
+                    .try_reserve_exact(granted - buffer.len())
+                    .map_err(no_memory)?;
             }
             let missing = granted - buffer.len();
             let mut room = (&mut buffer).limit(missing);
@@ -171,7 +188,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Err(_) => return Err(FrameError::Stalled(self.stall)),
             };
         }
-        Ok(Frame { bytes: Bytes::from(buffer), hold })
+        Ok(Frame {
+            bytes: Bytes::from(buffer),
+            hold,
+        })
     }
 }
 
@@ -186,7 +206,10 @@ mod tests {
     fn pair(memory: &RequestMemory) -> (DuplexStream, FrameReader<DuplexStream>) {
         let (client, server) = duplex(64 << 10);
         let (idle, stall) = (Duration::from_secs(600), Duration::from_secs(60));
-        (client, FrameReader::new(server, memory.clone(), LIMIT, idle, stall))
+        (
+            client,
+            FrameReader::new(server, memory.clone(), LIMIT, idle, stall),
+        )
     }
 
     fn framed(body: &[u8]) -> Vec<u8> {
@@ -196,7 +219,14 @@ mod tests {
     #[tokio::test]
     async fn frames_of_every_size_come_out_as_they_went_in() {
         let memory = RequestMemory::new(16 << 20);
-        for size in [1, 100, FIRST_BYTES, FIRST_BYTES + 1, EXACT_BYTES, 3 * EXACT_BYTES + 7] {
+        for size in [
+            1,
+            100,
+            FIRST_BYTES,
+            FIRST_BYTES + 1,
+            EXACT_BYTES,
+            3 * EXACT_BYTES + 7,
+        ] {
             let (mut client, mut reader) = pair(&memory);
             let body: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
             let sent = framed(&body);
@@ -218,7 +248,10 @@ mod tests {
         for length in [0, -1, i32::MIN, i32::MAX, i32::try_from(LIMIT).unwrap() + 1] {
             let (mut client, mut reader) = pair(&memory);
             client.write_all(&length.to_be_bytes()).await.unwrap();
-            assert!(reader.length().await.unwrap_err().is_violation(), "{length}");
+            assert!(
+                reader.length().await.unwrap_err().is_violation(),
+                "{length}"
+            );
         }
         assert_eq!(memory.used(), 0);
     }
@@ -227,7 +260,10 @@ mod tests {
     async fn a_claim_holds_no_memory_until_bytes_come() {
         let memory = RequestMemory::new(256 << 20);
         let (mut client, mut reader) = pair(&memory);
-        client.write_all(&(90u32 << 20).to_be_bytes()).await.unwrap();
+        client
+            .write_all(&(90u32 << 20).to_be_bytes())
+            .await
+            .unwrap();
         let length = reader.length().await.unwrap();
         let body = reader.body(length, true);
         tokio::pin!(body);
@@ -248,7 +284,10 @@ mod tests {
         let (mut client, mut reader) = pair(&memory);
         client.write_all(&[0, 0, 0, 9, 1, 2]).await.unwrap();
         let length = reader.length().await.unwrap();
-        assert!(matches!(reader.body(length, false).await, Err(FrameError::Stalled(_))));
+        assert!(matches!(
+            reader.body(length, false).await,
+            Err(FrameError::Stalled(_))
+        ));
         assert_eq!(memory.used(), 0);
     }
 

@@ -1,7 +1,7 @@
 //! What all connections share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alluvium_agent::Agent;
@@ -24,6 +24,8 @@ pub(crate) struct Services {
     pub(crate) responses: ByteBudget,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) metrics: Metrics,
+    /// Requests read and not answered yet.
+    in_flight: AtomicUsize,
     /// Cancelled when no more requests are to be read and nothing is to be waited for.
     pub(crate) stopping: CancellationToken,
     pub(crate) complaints: Complaints,
@@ -63,10 +65,16 @@ impl Limits {
     fn configured(agent: &Agent) -> Self {
         let default = Self::default();
         let setting = |name: &str| -> Option<u64> {
-            agent.metadata.read(|state| agent.topics.broker(state, name))?.parse().ok()
+            agent
+                .metadata
+                .read(|state| agent.topics.broker(state, name))?
+                .parse()
+                .ok()
         };
         let size = |name: &str, default: usize| {
-            setting(name).and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
+            setting(name)
+                .and_then(|value| usize::try_from(value).ok())
+                .unwrap_or(default)
         };
         let idle = setting("connections.max.idle.ms").map_or(default.idle, Duration::from_millis);
         Self {
@@ -93,11 +101,34 @@ impl Services {
             responses: ByteBudget::new(memory.responses.get()),
             fetch_sessions: FetchSessions::new(limits.fetch_sessions),
             metrics: Metrics::new(),
+            in_flight: AtomicUsize::new(0),
             stopping: CancellationToken::new(),
             complaints: Complaints::default(),
             agent,
             limits,
         }
+    }
+}
+
+/// Counts a request for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Services>);
+
+impl InFlight {
+    pub(crate) fn begin(services: &Arc<Services>) -> Self {
+        services.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(services))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(services: &Services) -> usize {
+        services.in_flight.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

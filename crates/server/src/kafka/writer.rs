@@ -21,7 +21,10 @@ pub(crate) struct Answer {
 
 impl From<Bytes> for Answer {
     fn from(frame: Bytes) -> Self {
-        Self { parts: vec![frame], lease: None }
+        Self {
+            parts: vec![frame],
+            lease: None,
+        }
     }
 }
 
@@ -74,7 +77,12 @@ pub(crate) struct AnswerWriter<W> {
 impl<W: AsyncWrite + Unpin> AnswerWriter<W> {
     /// A client that takes nothing for `stall` is given up.
     pub(crate) fn new(stream: W, stall: Duration) -> Self {
-        Self { stream, stall, chain: Chain::default(), leases: Vec::new() }
+        Self {
+            stream,
+            stall,
+            chain: Chain::default(),
+            leases: Vec::new(),
+        }
     }
 
     /// Takes an answer; it is sent now or with the next ones.
@@ -84,7 +92,11 @@ impl<W: AsyncWrite + Unpin> AnswerWriter<W> {
             self.chain.parts.push_back(part);
         }
         self.leases.extend(answer.lease);
-        if self.chain.bytes >= TOGETHER_BYTES { self.flush().await } else { Ok(()) }
+        if self.chain.bytes >= TOGETHER_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends what was pushed.
@@ -111,13 +123,16 @@ mod tests {
     async fn a_chain_arrives_in_order_through_a_narrow_pipe() {
         let (client, server) = tokio::io::duplex(7);
         let mut writer = AnswerWriter::new(server, Duration::from_secs(5));
-        let parts: Vec<Bytes> =
-            (0..100u8).map(|i| Bytes::from(vec![i; usize::from(i % 13)])).collect();
+        let parts: Vec<Bytes> = (0..100u8)
+            .map(|i| Bytes::from(vec![i; usize::from(i % 13)]))
+            .collect();
         let expected = parts.concat();
         let reading = tokio::spawn(async move {
             let mut client = client;
             let mut received = Vec::new();
-            tokio::io::AsyncReadExt::read_to_end(&mut client, &mut received).await.unwrap();
+            tokio::io::AsyncReadExt::read_to_end(&mut client, &mut received)
+                .await
+                .unwrap();
             received
         });
         writer.push(Answer { parts, lease: None }).await.unwrap();
@@ -130,7 +145,13 @@ mod tests {
     async fn a_client_that_takes_nothing_is_given_up() {
         let (_client, server) = tokio::io::duplex(7);
         let mut writer = AnswerWriter::new(server, Duration::from_secs(600));
-        writer.push(Bytes::from_static(b"more than seven").into()).await.unwrap();
-        assert_eq!(writer.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        writer
+            .push(Bytes::from_static(b"more than seven").into())
+            .await
+            .unwrap();
+        assert_eq!(
+            writer.flush().await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 }

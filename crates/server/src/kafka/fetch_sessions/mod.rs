@@ -62,14 +62,26 @@ pub(crate) struct Plan {
 enum Kind {
     Sessionless,
     /// A session is to be made of this request, if there is room.
-    Full { by_id: bool },
-    Incremental { id: i32, epoch: i32, session: Arc<Mutex<Session>> },
+    Full {
+        by_id: bool,
+    },
+    Incremental {
+        id: i32,
+        epoch: i32,
+        session: Arc<Mutex<Session>>,
+    },
 }
 
 impl FetchSessions {
     pub(crate) fn new(slots: usize) -> Self {
-        let cache = Cache { sessions: HashMap::new(), slots, partitions: 0 };
-        Self { cache: Mutex::new(cache) }
+        let cache = Cache {
+            sessions: HashMap::new(),
+            slots,
+            partitions: 0,
+        };
+        Self {
+            cache: Mutex::new(cache),
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -87,7 +99,13 @@ impl FetchSessions {
         by_id: bool,
         now: Millis,
     ) -> Result<Plan, ErrorCode> {
-        let FetchRequest { session_id, session_epoch, partitions, forgotten, .. } = fetch;
+        let FetchRequest {
+            session_id,
+            session_epoch,
+            partitions,
+            forgotten,
+            ..
+        } = fetch;
         if matches!(session_epoch, FINAL_EPOCH | INITIAL_EPOCH) {
             if session_id != NO_SESSION {
                 self.cache().remove(session_id);
@@ -100,8 +118,14 @@ impl FetchSessions {
             return Ok(Plan { partitions, kind });
         }
         let mut cache = self.cache();
-        let Cache { sessions, partitions: total, .. } = &mut *cache;
-        let slot = sessions.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        let Cache {
+            sessions,
+            partitions: total,
+            ..
+        } = &mut *cache;
+        let slot = sessions
+            .get_mut(&session_id)
+            .ok_or(ErrorCode::FetchSessionIdNotFound)?;
         let shared = Arc::clone(&slot.session);
         let mut session = lock(&shared);
         if session.epoch != session_epoch {
@@ -118,7 +142,10 @@ impl FetchSessions {
             let is_empty = session.is_empty();
             cache.remove(session_id);
             return if is_empty {
-                Ok(Plan { partitions: Vec::new(), kind: Kind::Sessionless })
+                Ok(Plan {
+                    partitions: Vec::new(),
+                    kind: Kind::Sessionless,
+                })
             } else {
                 Err(ErrorCode::FetchSessionIdNotFound)
             };
@@ -129,24 +156,26 @@ impl FetchSessions {
         drop(session);
         Ok(Plan {
             partitions,
-            kind: Kind::Incremental { id: session_id, epoch, session: shared },
+            kind: Kind::Incremental {
+                id: session_id,
+                epoch,
+                session: shared,
+            },
         })
     }
 
     /// Ends a fetch: makes the session that was asked for, or takes out of the answer what its
     /// session knows already. `asked` are the plan's partitions, in the order of the answer's.
-    pub(crate) fn finish(
-        &self,
-        plan: Plan,
-        response: &mut FetchResponse,
-        now: Millis,
-    ) {
+    pub(crate) fn finish(&self, plan: Plan, response: &mut FetchResponse, now: Millis) {
         match plan.kind {
             Kind::Sessionless => response.session_id = NO_SESSION,
             Kind::Full { by_id } => {
                 let mut cache = self.cache();
                 response.session_id = if cache.make_room(plan.partitions.len(), now) {
-                    cache.insert(Session::new(by_id, plan.partitions, &response.partitions), now)
+                    cache.insert(
+                        Session::new(by_id, plan.partitions, &response.partitions),
+                        now,
+                    )
                 } else {
                     NO_SESSION
                 };
@@ -184,11 +213,18 @@ impl Cache {
         }
         let is_past = |since: Millis| now.saturating_sub(since) > EVICTION_MILLIS;
         let stale = self.sessions.iter().min_by_key(|(_, slot)| slot.used);
-        let stale = stale.filter(|(_, slot)| is_past(slot.used)).map(|(id, _)| *id);
+        let stale = stale
+            .filter(|(_, slot)| is_past(slot.used))
+            .map(|(id, _)| *id);
         let victim = stale.or_else(|| {
-            let old = self.sessions.iter().filter(|(_, slot)| is_past(slot.created));
+            let old = self
+                .sessions
+                .iter()
+                .filter(|(_, slot)| is_past(slot.created));
             let smallest = old.min_by_key(|(_, slot)| slot.partitions);
-            smallest.filter(|(_, slot)| slot.partitions < partitions).map(|(id, _)| *id)
+            smallest
+                .filter(|(_, slot)| slot.partitions < partitions)
+                .map(|(id, _)| *id)
         });
         victim.map(|id| self.remove(id)).is_some()
     }
@@ -203,7 +239,15 @@ impl Cache {
         let partitions = session.len();
         self.partitions += partitions;
         let session = Arc::new(Mutex::new(session));
-        self.sessions.insert(id, Slot { session, partitions, created: now, used: now });
+        self.sessions.insert(
+            id,
+            Slot {
+                session,
+                partitions,
+                created: now,
+                used: now,
+            },
+        );
         id
     }
 }

@@ -47,7 +47,9 @@ impl Session {
         };
         session.update(asked, &[]);
         for answer in answered {
-            if let Some(place) = session.places.get(&(answer.topic.clone(), answer.partition))
+            if let Some(place) = session
+                .places
+                .get(&(answer.topic.clone(), answer.partition))
                 && let Some(known) = session.order.get_mut(place)
             {
                 known.told(answer);
@@ -83,8 +85,16 @@ impl Session {
                 }
                 let place = self.next_place;
                 self.next_place += 1;
-                self.places.insert((asked.topic.clone(), asked.partition), place);
-                self.order.insert(place, Known { asked, high_watermark: -1, log_start: -1 });
+                self.places
+                    .insert((asked.topic.clone(), asked.partition), place);
+                self.order.insert(
+                    place,
+                    Known {
+                        asked,
+                        high_watermark: -1,
+                        log_start: -1,
+                    },
+                );
             }
         }
         for key in forgotten {
@@ -96,15 +106,22 @@ impl Session {
 
     /// Everything that the session reads, in order.
     pub(super) fn partitions(&self) -> Vec<FetchPartition> {
-        self.order.values().map(|known| known.asked.clone()).collect()
+        self.order
+            .values()
+            .map(|known| known.asked.clone())
+            .collect()
     }
 
     /// Takes out of an answer what the client knows already, and remembers the rest as told.
     pub(super) fn keep_changes(&mut self, answers: &mut Vec<FetchedPartition>) {
         answers.retain(|answer| {
             let key = (answer.topic.clone(), answer.partition);
-            let Some(place) = self.places.get_mut(&key) else { return true };
-            let Some(mut known) = self.order.remove(place) else { return true };
+            let Some(place) = self.places.get_mut(&key) else {
+                return true;
+            };
+            let Some(mut known) = self.order.remove(place) else {
+                return true;
+            };
             let has_records = !answer.records.is_empty();
             let is_news = has_records
                 || answer.error != ErrorCode::None

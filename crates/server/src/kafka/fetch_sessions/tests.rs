@@ -45,18 +45,31 @@ fn answered(plan: &Plan, high_watermark: i64, records: &'static [u8]) -> FetchRe
         last_stable_offset: high_watermark,
         log_start: 0,
         aborted: None,
-        records: if records.is_empty() { vec![] } else { vec![Bytes::from_static(records)] },
+        records: if records.is_empty() {
+            vec![]
+        } else {
+            vec![Bytes::from_static(records)]
+        },
     });
-    FetchResponse { partitions: partitions.collect(), ..FetchResponse::default() }
+    FetchResponse {
+        partitions: partitions.collect(),
+        ..FetchResponse::default()
+    }
 }
 
 fn named(response: &FetchResponse) -> Vec<i32> {
-    response.partitions.iter().map(|partition| partition.partition).collect()
+    response
+        .partitions
+        .iter()
+        .map(|partition| partition.partition)
+        .collect()
 }
 
 fn open(sessions: &FetchSessions, partitions: i32, now: Millis) -> i32 {
     let partitions = (0..partitions).map(|index| asked("t", index, 0)).collect();
-    let plan = sessions.begin(request(0, 0, partitions), false, now).unwrap();
+    let plan = sessions
+        .begin(request(0, 0, partitions), false, now)
+        .unwrap();
     let mut response = answered(&plan, 10, b"");
     sessions.finish(plan, &mut response, now);
     response.session_id
@@ -76,18 +89,27 @@ fn a_session_is_told_only_what_changed() {
     assert_eq!((response.session_id, named(&response)), (id, vec![]));
 
     // A high watermark moved.
-    let plan = sessions.begin(request(id, 2, vec![asked("t", 1, 5)]), false, 2).unwrap();
-    assert_eq!(plan.partitions[1].offset, 5, "the client's new position is remembered");
+    let plan = sessions
+        .begin(request(id, 2, vec![asked("t", 1, 5)]), false, 2)
+        .unwrap();
+    assert_eq!(
+        plan.partitions[1].offset, 5,
+        "the client's new position is remembered"
+    );
     let mut response = answered(&plan, 10, b"");
     response.partitions[2].high_watermark = 11;
     sessions.finish(plan, &mut response, 2);
     assert_eq!(named(&response), vec![2]);
 
     // An error is told, and told again for as long as it lasts, and so is its end.
-    for (epoch, error) in
-        [(3, ErrorCode::KafkaStorageError), (4, ErrorCode::KafkaStorageError), (5, ErrorCode::None)]
-    {
-        let plan = sessions.begin(request(id, epoch, vec![]), false, 3).unwrap();
+    for (epoch, error) in [
+        (3, ErrorCode::KafkaStorageError),
+        (4, ErrorCode::KafkaStorageError),
+        (5, ErrorCode::None),
+    ] {
+        let plan = sessions
+            .begin(request(id, epoch, vec![]), false, 3)
+            .unwrap();
         let mut response = answered(&plan, 10, b"");
         response.partitions[2].high_watermark = 11;
         response.partitions[0].error = error;
@@ -106,7 +128,11 @@ fn a_partition_that_gave_records_goes_behind_the_others() {
     sessions.finish(plan, &mut response, 0);
     assert_eq!(named(&response), vec![0]);
     let plan = sessions.begin(request(id, 2, vec![]), false, 0).unwrap();
-    let order: Vec<i32> = plan.partitions.iter().map(|asked| asked.partition).collect();
+    let order: Vec<i32> = plan
+        .partitions
+        .iter()
+        .map(|asked| asked.partition)
+        .collect();
     assert_eq!(order, [1, 2, 0]);
 }
 
@@ -117,7 +143,11 @@ fn partitions_are_added_and_forgotten() {
     let mut change = request(id, 1, vec![asked("u", 7, 0)]);
     change.forgotten = vec![(topic("t"), 0), (topic("nobody"), 9)];
     let plan = sessions.begin(change, false, 0).unwrap();
-    let read: Vec<_> = plan.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect();
+    let read: Vec<_> = plan
+        .partitions
+        .iter()
+        .map(|p| (p.topic.clone(), p.partition))
+        .collect();
     assert_eq!(read, [(topic("t"), 1), (topic("u"), 7)]);
 
     // A session without partitions ends.
@@ -137,16 +167,30 @@ fn what_does_not_fit_the_session_is_refused() {
     let sessions = FetchSessions::new(10);
     let id = open(&sessions, 1, 0);
     let cases = [
-        (request(id + 1, 1, vec![]), false, ErrorCode::FetchSessionIdNotFound),
-        (request(id, 2, vec![]), false, ErrorCode::InvalidFetchSessionEpoch),
-        (request(id, 1, vec![]), true, ErrorCode::FetchSessionTopicIdError),
+        (
+            request(id + 1, 1, vec![]),
+            false,
+            ErrorCode::FetchSessionIdNotFound,
+        ),
+        (
+            request(id, 2, vec![]),
+            false,
+            ErrorCode::InvalidFetchSessionEpoch,
+        ),
+        (
+            request(id, 1, vec![]),
+            true,
+            ErrorCode::FetchSessionTopicIdError,
+        ),
     ];
     for (request, by_id, expected) in cases {
         assert_eq!(sessions.begin(request, by_id, 0).unwrap_err(), expected);
     }
     // None of these changed the session; its last request ends it.
     sessions.begin(request(id, 1, vec![]), false, 0).unwrap();
-    let plan = sessions.begin(request(id, -1, vec![asked("t", 0, 0)]), false, 0).unwrap();
+    let plan = sessions
+        .begin(request(id, -1, vec![asked("t", 0, 0)]), false, 0)
+        .unwrap();
     assert_eq!(plan.partitions.len(), 1);
     assert!(sessions.begin(request(id, 2, vec![]), false, 0).is_err());
 }
@@ -171,7 +215,11 @@ fn eviction_takes_the_stale_then_the_small() {
     let sessions = FetchSessions::new(2);
     let (small, large) = (open(&sessions, 1, 0), open(&sessions, 5, 10));
     assert_eq!(open(&sessions, 9, 1000), 0, "nobody has had its time yet");
-    let alive = |id, epoch, now| sessions.begin(request(id, epoch, vec![]), false, now).is_ok();
+    let alive = |id, epoch, now| {
+        sessions
+            .begin(request(id, epoch, vec![]), false, now)
+            .is_ok()
+    };
     assert!(alive(small, 1, 100_000) && alive(large, 1, 100_000));
 
     // Both are in use and old: only a larger newcomer takes a smaller one's place.
@@ -199,7 +247,11 @@ fn topic_ids_and_names_keep_apart_and_epochs_wrap() {
     let plan = sessions.begin(request(0, 0, vec![by_id]), true, 0).unwrap();
     let mut response = answered(&plan, 1, b"");
     sessions.finish(plan, &mut response, 0);
-    assert!(sessions.begin(request(response.session_id, 1, vec![]), true, 0).is_ok());
+    assert!(
+        sessions
+            .begin(request(response.session_id, 1, vec![]), true, 0)
+            .is_ok()
+    );
     assert_eq!(next_epoch(i32::MAX), 1);
     assert_eq!(next_epoch(1), 2);
 }

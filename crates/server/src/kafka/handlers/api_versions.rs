@@ -39,10 +39,14 @@ fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
             version = request.client_software_version.as_str(),
             "ApiVersions refused: impossible client software name or version"
         );
-        return message!(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code() });
+        return message!(ApiVersionsResponse {
+            error_code: ErrorCode::InvalidRequest.code()
+        });
     }
     // No features: nothing here is switched by the cluster's metadata version.
-    message!(ApiVersionsResponse { api_keys: SERVED.iter().map(range).collect() })
+    message!(ApiVersionsResponse {
+        api_keys: SERVED.iter().map(range).collect()
+    })
 }
 
 fn range(api: &ServedApi) -> ApiVersion {

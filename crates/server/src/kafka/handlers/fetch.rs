@@ -45,11 +45,17 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
     let fetch = FetchRequest::decode(request)?;
     let now = services.agent.clock.now();
     let limits = Limits::of(&fetch, services.limits.fetch_bytes);
-    let plan = match services.fetch_sessions.begin(fetch, version >= TOPIC_IDS, now) {
+    let plan = match services
+        .fetch_sessions
+        .begin(fetch, version >= TOPIC_IDS, now)
+    {
         Ok(plan) => plan,
         Err(error) => {
             tracing::debug!(%error, client_id = request.client_id.as_deref(), "Fetch refused");
-            let refused = FetchResponse { error, ..FetchResponse::default() };
+            let refused = FetchResponse {
+                error,
+                ..FetchResponse::default()
+            };
             let parts = refused.encode(request.correlation_id, version);
             return Ok(Answer { parts, lease: None });
         }
@@ -63,7 +69,9 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
         partitions: assemble(&plan.partitions, &resolved, results, limits.read_committed),
         ..FetchResponse::default()
     };
-    services.fetch_sessions.finish(plan, &mut response, services.agent.clock.now());
+    services
+        .fetch_sessions
+        .finish(plan, &mut response, services.agent.clock.now());
     let parts = response.encode(request.correlation_id, version);
     Ok(Answer { parts, lease })
 }
@@ -90,9 +98,9 @@ fn resolve(
     version: i16,
 ) -> Result<ReadPartition, ErrorCode> {
     let topic = match &asked.topic {
-        TopicRef::Name(name) => {
-            state.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
-        }
+        TopicRef::Name(name) => state
+            .topic_by_name(name)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?,
         TopicRef::Id(id) => state.topic(*id).ok_or(ErrorCode::UnknownTopicId)?,
     };
     let partition = TopicPartition::new(topic.id, asked.partition);
@@ -106,7 +114,11 @@ fn resolve(
         return Err(ErrorCode::UnsupportedCompressionType);
     }
     let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
-    Ok(ReadPartition { partition, offset: asked.offset, max_bytes })
+    Ok(ReadPartition {
+        partition,
+        offset: asked.offset,
+        max_bytes,
+    })
 }
 
 /// Reads what could be resolved; the bytes are leased until the answer is sent.
@@ -117,17 +129,25 @@ async fn read(
 ) -> (Vec<ReadResult>, Option<Lease>) {
     let services = &*session.services;
     let agent = &services.agent;
-    let partitions: Vec<ReadPartition> =
-        resolved.iter().filter_map(|partition| partition.as_ref().ok().copied()).collect();
+    let partitions: Vec<ReadPartition> = resolved
+        .iter()
+        .filter_map(|partition| partition.as_ref().ok().copied())
+        .collect();
     // An error is told at once, not after a wait for other partitions.
     let has_errors = partitions.len() < resolved.len() || resolved.is_empty();
-    let available = agent.metadata.read(|state| available(state, &partitions, limits));
+    let available = agent
+        .metadata
+        .read(|state| available(state, &partitions, limits));
     let mut max_bytes = limits.max_bytes;
     let mut lease = None;
     if available >= limits.min_bytes.max(1) {
         let leasing = services.responses.lease(available);
         lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
-        max_bytes = max_bytes.min(if lease.is_some() { available } else { WITHOUT_LEASE_BYTES });
+        max_bytes = max_bytes.min(if lease.is_some() {
+            available
+        } else {
+            WITHOUT_LEASE_BYTES
+        });
     } else {
         max_bytes = max_bytes.min(limits.min_bytes.max(TAIL_BYTES));
     }
@@ -138,14 +158,21 @@ async fn read(
         read_committed: limits.read_committed,
     };
     let waits = !has_errors && !limits.max_wait.is_zero();
-    let later = ReadLimits { max_wait: limits.max_wait, ..now };
+    let later = ReadLimits {
+        max_wait: limits.max_wait,
+        ..now
+    };
     let results = tokio::select! {
         biased;
         results = agent.fetch.read(&partitions, if waits { later } else { now }) => results,
         () = session.waits.cancelled(), if waits => agent.fetch.read(&partitions, now).await,
     };
     if lease.is_none() {
-        let bytes = results.iter().flat_map(|result| &result.records).map(bytes::Bytes::len).sum();
+        let bytes = results
+            .iter()
+            .flat_map(|result| &result.records)
+            .map(bytes::Bytes::len)
+            .sum();
         if bytes > WITHOUT_LEASE_BYTES {
             let leasing = services.responses.lease(bytes);
             lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
@@ -197,7 +224,9 @@ fn assemble(
     let mut results = results.into_iter();
     let answers = asked.iter().zip(resolved).map(|(asked, resolved)| {
         let result = match resolved {
-            Ok(_) => results.next().unwrap_or_else(|| failed(ErrorCode::UnknownServerError)),
+            Ok(_) => results
+                .next()
+                .unwrap_or_else(|| failed(ErrorCode::UnknownServerError)),
             Err(error) => failed(*error),
         };
         FetchedPartition {

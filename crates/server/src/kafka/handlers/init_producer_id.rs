@@ -37,7 +37,10 @@ pub(crate) async fn handle(
         return refused(ErrorCode::InvalidRequest);
     }
     match context.agent.producer_ids.next().await {
-        Ok(producer_id) => message!(InitProducerIdResponse { producer_id, producer_epoch: 0 }),
+        Ok(producer_id) => message!(InitProducerIdResponse {
+            producer_id,
+            producer_epoch: 0
+        }),
         Err(error) => {
             tracing::warn!(%error, "InitProducerId: no producer id to be had");
             refused(ErrorCode::CoordinatorNotAvailable)

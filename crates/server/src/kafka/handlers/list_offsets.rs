@@ -49,16 +49,20 @@ pub(crate) async fn handle(
     };
     let mut topics = Vec::new();
     for topic in request.topics {
-        let id = context.agent.metadata.read(|state| {
-            state.topic_by_name(&topic.name).map(|topic| topic.id)
-        });
+        let id = context
+            .agent
+            .metadata
+            .read(|state| state.topic_by_name(&topic.name).map(|topic| topic.id));
         let (lookup, name) = (&lookup, &topic.name);
         let partitions = futures::stream::iter(topic.partitions)
             .map(|asked| async move { lookup.answer(name, id, &asked).await })
             .buffered(AT_ONCE)
             .collect()
             .await;
-        topics.push(message!(ListOffsetsTopicResponse { name: topic.name, partitions }));
+        topics.push(message!(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions
+        }));
     }
     message!(ListOffsetsResponse { topics })
 }
@@ -74,7 +78,9 @@ fn duplicates(request: &ListOffsetsRequest) -> HashSet<(StrBytes, PartitionIndex
         }
     }
     let twice = seen.into_iter().filter(|(_, twice)| *twice);
-    twice.map(|((name, partition), _)| (name.clone(), partition)).collect()
+    twice
+        .map(|((name, partition), _)| (name.clone(), partition))
+        .collect()
 }
 
 impl Lookup<'_> {
@@ -105,7 +111,11 @@ impl Lookup<'_> {
             offset,
             timestamp,
             // Version 4 brought the field.
-            leader_epoch: if offset >= 0 && self.context.version >= 4 { LEADER_EPOCH } else { -1 },
+            leader_epoch: if offset >= 0 && self.context.version >= 4 {
+                LEADER_EPOCH
+            } else {
+                -1
+            },
         })
     }
 
@@ -115,18 +125,26 @@ impl Lookup<'_> {
         topic: Option<TopicId>,
         asked: &ListOffsetsPartition,
     ) -> Result<Found, ErrorCode> {
-        if self.duplicates.contains(&(name.clone(), asked.partition_index)) {
+        if self
+            .duplicates
+            .contains(&(name.clone(), asked.partition_index))
+        {
             return Err(ErrorCode::InvalidRequest);
         }
         let spec = self.spec(asked.timestamp)?;
         let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let partition = TopicPartition::new(topic, asked.partition_index);
         let agent = &self.context.agent;
-        if agent.metadata.read(|state| state.partition(partition).is_none()) {
+        if agent
+            .metadata
+            .read(|state| state.partition(partition).is_none())
+        {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         leader_epoch::check(asked.current_leader_epoch)?;
-        let Some(spec) = spec else { return Ok((-1, -1)) };
+        let Some(spec) = spec else {
+            return Ok((-1, -1));
+        };
         let lookup = agent.fetch.list_offset(partition, spec);
         match tokio::time::timeout(self.patience, lookup).await {
             Ok(found) => found,
@@ -138,11 +156,17 @@ impl Lookup<'_> {
     fn spec(&self, timestamp: Millis) -> Result<Option<OffsetSpec>, ErrorCode> {
         // The version from which on a special timestamp is known.
         let since = |version: i16, spec| {
-            if self.context.version >= version { Ok(spec) } else { Err(ErrorCode::UnsupportedVersion) }
+            if self.context.version >= version {
+                Ok(spec)
+            } else {
+                Err(ErrorCode::UnsupportedVersion)
+            }
         };
         match timestamp {
             0.. => Ok(Some(OffsetSpec::Timestamp(timestamp))),
-            -1 => Ok(Some(OffsetSpec::Latest { read_committed: self.read_committed })),
+            -1 => Ok(Some(OffsetSpec::Latest {
+                read_committed: self.read_committed,
+            })),
             -2 => Ok(Some(OffsetSpec::Earliest)),
             -3 => since(7, Some(OffsetSpec::MaxTimestamp)),
             -4 => since(8, Some(OffsetSpec::Earliest)),

@@ -20,8 +20,13 @@ pub(crate) async fn handle(
     let topics = context.agent.metadata.read(|state| {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter();
-            let partitions = partitions.map(|asked| answer(state, &topic.topic, asked)).collect();
-            message!(OffsetForLeaderTopicResult { topic: topic.topic, partitions })
+            let partitions = partitions
+                .map(|asked| answer(state, &topic.topic, asked))
+                .collect();
+            message!(OffsetForLeaderTopicResult {
+                topic: topic.topic,
+                partitions
+            })
         });
         topics.collect()
     });

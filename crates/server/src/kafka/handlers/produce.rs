@@ -45,7 +45,10 @@ pub(crate) fn submit(
         agent.metadata.read(|state| {
             let mut last: Option<(TopicRef, Option<TopicId>)> = None;
             for (partition, result) in produce.partitions.iter_mut().zip(&mut results) {
-                if last.as_ref().is_none_or(|(topic, _)| *topic != partition.topic) {
+                if last
+                    .as_ref()
+                    .is_none_or(|(topic, _)| *topic != partition.topic)
+                {
                     let id = match &partition.topic {
                         TopicRef::Name(name) => state.topic_by_name(name).map(|topic| topic.id),
                         TopicRef::Id(id) => state.topic(*id).map(|topic| topic.id),
@@ -62,7 +65,12 @@ pub(crate) fn submit(
     }
     log_refusals(&produce, &results, request);
     let pending = (!sets.is_empty()).then(|| producer.submit(sets));
-    Ok(Submitted { request: produce, results, pending, arrived: None })
+    Ok(Submitted {
+        request: produce,
+        results,
+        pending,
+        arrived: None,
+    })
 }
 
 /// A fault of the request as a whole is answered for each of its partitions.
@@ -73,7 +81,10 @@ fn refusal_of_all(produce: &ProduceRequest) -> Option<ProduceResult> {
     }
     if produce.transactional_id.is_some() {
         let text = "transactions are not supported";
-        return Some(ProduceResult::refused(ErrorCode::TransactionalIdAuthorizationFailed, text));
+        return Some(ProduceResult::refused(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            text,
+        ));
     }
     None
 }
@@ -98,7 +109,10 @@ fn accept(
         });
     };
     let Some(records) = records.filter(|records| !records.is_empty()) else {
-        return Err(ProduceResult::refused(ErrorCode::InvalidRecord, "there is no record batch"));
+        return Err(ProduceResult::refused(
+            ErrorCode::InvalidRecord,
+            "there is no record batch",
+        ));
     };
     if version < ZSTD && uses_zstd(&records) {
         return Err(ProduceResult::refused(
@@ -106,7 +120,10 @@ fn accept(
             format!("zstd needs Produce version {ZSTD} or newer"),
         ));
     }
-    Ok(PartitionRecords { partition: TopicPartition::new(topic, partition.partition), records })
+    Ok(PartitionRecords {
+        partition: TopicPartition::new(topic, partition.partition),
+        records,
+    })
 }
 
 /// Whether one of the batches says so; batches that cannot be read are refused elsewhere.
@@ -179,12 +196,18 @@ impl Submitted {
             );
             return Ok(Some(frame.into()));
         }
-        match results.iter().find(|result| result.error != ErrorCode::None) {
+        match results
+            .iter()
+            .find(|result| result.error != ErrorCode::None)
+        {
             None => Ok(None),
             Some(refused) => Err(Rejection::Unanswered(format!(
                 "{}{}",
                 refused.error,
-                refused.message.as_ref().map_or_else(String::new, |text| format!(": {text}")),
+                refused
+                    .message
+                    .as_ref()
+                    .map_or_else(String::new, |text| format!(": {text}")),
             ))),
         }
     }

@@ -8,11 +8,11 @@ use alluvium_agent::topics::Topics;
 use alluvium_agent::{Agent, AgentConfig};
 use alluvium_cluster::Metadata;
 use alluvium_metadata::{Command, CreateTopic};
+use alluvium_protocol::compression::Codec;
 use alluvium_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use alluvium_protocol::messages::{
     KafkaRequest, KafkaResponse, ProduceRequest, ProduceResponse, StrBytes,
 };
-use alluvium_protocol::compression::Codec;
 use alluvium_protocol::records::{self, BatchOptions, Record};
 use alluvium_protocol::{message, request, response};
 use alluvium_storage::bucket::Bucket;
@@ -41,25 +41,39 @@ impl TestServer {
     }
 
     pub(super) async fn start_with(change: impl FnOnce(&mut Services)) -> Self {
-        let bucket = Bucket::open("memory://", Arc::new(LocalDisk)).await.unwrap();
+        let bucket = Bucket::open("memory://", Arc::new(LocalDisk))
+            .await
+            .unwrap();
         let topics = Topics::new(Default::default()).unwrap();
-        let config = AgentConfig { flush_interval: Duration::from_millis(50), ..Default::default() };
+        let config = AgentConfig {
+            flush_interval: Duration::from_millis(50),
+            ..Default::default()
+        };
         let cluster_id = TopicId::from_random(7);
         let metadata = Metadata::in_memory();
         let clock = Arc::new(SystemClock);
-        let agent =
-            Agent::start(config, metadata, bucket, clock, topics, cluster_id).await.unwrap();
+        let agent = Agent::start(config, metadata, bucket, clock, topics, cluster_id)
+            .await
+            .unwrap();
         let mut services = Services::new(Arc::clone(&agent), &Memory::default());
         change(&mut services);
         let services = Arc::new(services);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let listener = KafkaListener::start(socket, address, Arc::clone(&services));
-        Self { listener, agent, services }
+        Self {
+            listener,
+            agent,
+            services,
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.listener.address()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.listener.in_flight()
     }
 
     pub(super) async fn topic(&self, name: &str, partitions: i32) -> TopicId {
@@ -77,7 +91,10 @@ impl TestServer {
     }
 
     pub(super) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address()).await.unwrap(), correlation: 0 }
+        Client {
+            stream: TcpStream::connect(self.address()).await.unwrap(),
+            correlation: 0,
+        }
     }
 
     pub(super) async fn shutdown(self) {
@@ -109,9 +126,15 @@ impl Client {
 
     /// The next answer, without its length.
     pub(super) async fn receive_frame(&mut self) -> Bytes {
-        let length = timeout(PATIENCE, self.stream.read_u32()).await.unwrap().unwrap();
+        let length = timeout(PATIENCE, self.stream.read_u32())
+            .await
+            .unwrap()
+            .unwrap();
         let mut frame = vec![0; usize::try_from(length).unwrap()];
-        timeout(PATIENCE, self.stream.read_exact(&mut frame)).await.unwrap().unwrap();
+        timeout(PATIENCE, self.stream.read_exact(&mut frame))
+            .await
+            .unwrap()
+            .unwrap();
         frame.into()
     }
 
@@ -133,8 +156,13 @@ impl Client {
     /// Waits for the server to close, with no further answer.
     pub(super) async fn closed(&mut self) {
         let mut byte = [0];
-        let read = timeout(PATIENCE, self.stream.read(&mut byte)).await.unwrap();
-        assert!(matches!(read, Ok(0) | Err(_)), "the connection is open and says {byte:?}");
+        let read = timeout(PATIENCE, self.stream.read(&mut byte))
+            .await
+            .unwrap();
+        assert!(
+            matches!(read, Ok(0) | Err(_)),
+            "the connection is open and says {byte:?}"
+        );
     }
 
     /// Whether the connection is still served.
@@ -156,7 +184,11 @@ pub(super) fn batch_in(value: &[u8], codec: Codec) -> Bytes {
         value: Some(Bytes::copy_from_slice(value)),
         ..Record::default()
     };
-    let options = BatchOptions { codec, producer: None, transactional: false };
+    let options = BatchOptions {
+        codec,
+        producer: None,
+        transactional: false,
+    };
     records::encode(&[record], options).unwrap()
 }
 
@@ -165,18 +197,27 @@ pub(super) fn produce(
     acks: i16,
     partitions: Vec<(i32, Option<Bytes>)>,
 ) -> ProduceRequest {
-    let partition_data = partitions.into_iter().map(|(index, records)| {
-        message!(PartitionProduceData { index, records })
-    });
+    let partition_data = partitions
+        .into_iter()
+        .map(|(index, records)| message!(PartitionProduceData { index, records }));
     let topic = message!(TopicProduceData {
         name: StrBytes::from(topic),
         partition_data: partition_data.collect(),
     });
-    message!(ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic] })
+    message!(ProduceRequest {
+        acks,
+        timeout_ms: 30_000,
+        topic_data: vec![topic]
+    })
 }
 
 /// (index, error, base offset) of every partition answered.
 pub(super) fn outcomes(response: &ProduceResponse) -> Vec<(i32, i16, i64)> {
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    partitions.map(|p| (p.index, p.error_code, p.base_offset)).collect()
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    partitions
+        .map(|p| (p.index, p.error_code, p.base_offset))
+        .collect()
 }

@@ -45,7 +45,9 @@ async fn bytes_after_a_request_are_refused_and_answers_before_it_arrive() {
     let server = TestServer::start().await;
     let mut client = server.connect().await;
     let good = client.send(1, &MetadataRequest::default()).await;
-    let mut bad = request::encode(9, 0, None, &HeartbeatRequest::default()).unwrap().to_vec();
+    let mut bad = request::encode(9, 0, None, &HeartbeatRequest::default())
+        .unwrap()
+        .to_vec();
     bad.extend([1, 2, 3]);
     let length = u32::try_from(bad.len() - 4).unwrap();
     bad[..4].copy_from_slice(&length.to_be_bytes());
@@ -60,7 +62,11 @@ async fn bytes_after_a_request_are_refused_and_answers_before_it_arrive() {
 async fn a_request_over_the_limit_is_refused_by_its_length() {
     let server = TestServer::start_with(|services| services.limits.request_bytes = 1000).await;
     let mut client = server.connect().await;
-    client.stream.write_all(&1001u32.to_be_bytes()).await.unwrap();
+    client
+        .stream
+        .write_all(&1001u32.to_be_bytes())
+        .await
+        .unwrap();
     client.closed().await;
     server.shutdown().await;
 }
@@ -80,7 +86,10 @@ async fn connections_past_the_limit_wait_for_their_turn() {
     assert!(first.is_served().await);
     let mut second = server.connect().await;
     let early = tokio::time::timeout(Duration::from_millis(100), second.is_served()).await;
-    assert!(early.is_err(), "the second connection was served beside the first");
+    assert!(
+        early.is_err(),
+        "the second connection was served beside the first"
+    );
     drop(first);
     let frame = second.receive_frame().await;
     assert_eq!(frame[..4], 1i32.to_be_bytes());
