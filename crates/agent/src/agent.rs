@@ -137,7 +137,13 @@ impl Agent {
             topics.clone(),
             fetch.recent(),
         );
-        let settler = Settler::start(&config, origin, metadata.clone(), bucket, Arc::clone(&clock));
+        let settler = Settler::start(
+            &config,
+            origin,
+            metadata.clone(),
+            bucket,
+            Arc::clone(&clock),
+        );
         let groups = Groups::start(origin, metadata.clone(), Arc::clone(&clock), topics.clone());
         let producer_ids = ProducerIds::new(metadata.clone());
         Ok(Arc::new(Self {

@@ -15,7 +15,11 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, attempts: 0 }
+        Self {
+            first,
+            longest,
+            attempts: 0,
+        }
     }
 
     /// How long to wait now.
@@ -46,8 +50,14 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for whole in [100, 200, 400, 800, 1000, 1000] {
             let pause = backoff.next();
-            assert!(pause >= Duration::from_millis(whole / 2), "{pause:?} of {whole}");
-            assert!(pause <= Duration::from_millis(whole), "{pause:?} of {whole}");
+            assert!(
+                pause >= Duration::from_millis(whole / 2),
+                "{pause:?} of {whole}"
+            );
+            assert!(
+                pause <= Duration::from_millis(whole),
+                "{pause:?} of {whole}"
+            );
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(100));

@@ -25,7 +25,10 @@ impl ByteBudget {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let total = units(bytes).min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self { units: Arc::new(Semaphore::new(total as usize)), total }
+        Self {
+            units: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
     }
 
     /// Waits until `bytes` are free. More than the whole budget waits for all of it, so that one

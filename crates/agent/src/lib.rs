@@ -14,6 +14,8 @@ pub mod groups;
 pub mod produce;
 pub mod producer_ids;
 pub mod settle;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 
 pub use agent::{Agent, AgentConfig, AgentError};

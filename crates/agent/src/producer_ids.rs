@@ -21,7 +21,10 @@ pub struct ProducerIds {
 
 impl ProducerIds {
     pub(crate) fn new(metadata: Metadata) -> Self {
-        Self { metadata, block: Mutex::new(0..0) }
+        Self {
+            metadata,
+            block: Mutex::new(0..0),
+        }
     }
 
     /// An id that nobody had before.
@@ -37,9 +40,13 @@ impl ProducerIds {
         match self.metadata.propose(command).await?.outcome {
             Outcome::ProducerIds(first) => {
                 *block = first..first.saturating_add(ProducerId::from(BLOCK));
-                block.next().ok_or_else(|| unavailable("producer ids are used up".to_owned()))
+                block
+                    .next()
+                    .ok_or_else(|| unavailable("producer ids are used up".to_owned()))
             }
-            other => Err(unavailable(format!("no producer ids were given: {other:?}"))),
+            other => Err(unavailable(format!(
+                "no producer ids were given: {other:?}"
+            ))),
         }
     }
 }
@@ -58,7 +65,10 @@ mod tests {
     #[tokio::test]
     async fn no_id_is_given_twice_within_a_block_or_across_agents() {
         let metadata = Metadata::in_memory();
-        let agents = [ProducerIds::new(metadata.clone()), ProducerIds::new(metadata)];
+        let agents = [
+            ProducerIds::new(metadata.clone()),
+            ProducerIds::new(metadata),
+        ];
         let mut given = BTreeSet::new();
         for _ in 0..1500 {
             for agent in &agents {

@@ -16,9 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::{Metadata, ProposeError};
-use alluvium_metadata::{
-    AgentOrigin, Command, Outcome, Partition, RunLocation, Settle, SettleRun,
-};
+use alluvium_metadata::{AgentOrigin, Command, Outcome, Partition, RunLocation, Settle, SettleRun};
 use alluvium_objects::{BuiltObject, Level, ObjectWriter, key};
 use alluvium_protocol::batch::{self, BatchError, BatchHeader};
 use alluvium_storage::bucket::{Bucket, BucketError};
@@ -66,13 +64,20 @@ impl Settler {
             settled_to: HashMap::new(),
         };
         let task = tokio::spawn(settling.run(stop.clone()));
-        Self { stop, task: Mutex::new(Some(task)) }
+        Self {
+            stop,
+            task: Mutex::new(Some(task)),
+        }
     }
 
     /// Settles what there is and stops.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -84,7 +89,11 @@ impl Settler {
 impl Drop for Settler {
     fn drop(&mut self) {
         self.stop.cancel();
-        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             task.abort();
         }
@@ -126,8 +135,8 @@ struct Stretch {
 
 impl Settling {
     async fn run(mut self, stop: CancellationToken) {
-        let tick = (self.settle_interval / 8)
-            .clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let tick =
+            (self.settle_interval / 8).clamp(Duration::from_millis(20), Duration::from_secs(1));
         let mut ticks = interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
@@ -238,13 +247,17 @@ impl Settling {
             settled_to.retain(|partition, _| state.partition(*partition).is_some());
             let mut gathered = Gathered::default();
             for at in state.inline_partitions() {
-                let Some(partition) = state.partition(at) else { continue };
+                let Some(partition) = state.partition(at) else {
+                    continue;
+                };
                 let from = settled_to.get(&at).copied().unwrap_or(0);
                 if !gathered.partition(at, partition, from) {
                     break;
                 }
             }
-            gathered.stretches.sort_by_key(|stretch| (stretch.partition, stretch.base_offset));
+            gathered
+                .stretches
+                .sort_by_key(|stretch| (stretch.partition, stretch.base_offset));
             gathered.stretches
         })
     }
@@ -260,7 +273,9 @@ impl Gathered {
     /// Adds a partition's inline runs; false when there is no room for more.
     fn partition(&mut self, at: TopicPartition, partition: &Partition, from: Offset) -> bool {
         for run in partition.runs_from(from) {
-            let RunLocation::Inline(bytes) = &run.location else { continue };
+            let RunLocation::Inline(bytes) = &run.location else {
+                continue;
+            };
             let is_full = self.bytes.saturating_add(run.length) > OBJECT_BYTES
                 || self.stretches.len() >= OBJECT_RUNS;
             if is_full && self.bytes > 0 {
@@ -305,13 +320,16 @@ fn build(object: ObjectId, at: i64, stretches: &[Stretch]) -> (BuiltObject, Vec<
         settled.push(stretch);
     }
     let built = writer.finish();
-    let runs = settled.iter().zip(&built.runs).map(|(stretch, written)| SettleRun {
-        partition: stretch.partition,
-        base_offset: stretch.base_offset,
-        end_offset: stretch.end_offset,
-        position: written.position,
-        length: written.length,
-    });
+    let runs = settled
+        .iter()
+        .zip(&built.runs)
+        .map(|(stretch, written)| SettleRun {
+            partition: stretch.partition,
+            base_offset: stretch.base_offset,
+            end_offset: stretch.end_offset,
+            position: written.position,
+            length: written.length,
+        });
     let runs = runs.collect();
     (built, runs)
 }
@@ -335,7 +353,10 @@ impl Stretch {
         }
         if offset != self.end_offset {
             let reason = format!("batches end at {offset}, the run at {}", self.end_offset);
-            return Err(BatchError { code: alluvium_types::ErrorCode::CorruptMessage, reason });
+            return Err(BatchError {
+                code: alluvium_types::ErrorCode::CorruptMessage,
+                reason,
+            });
         }
         let mut copy = copy.freeze();
         let batches = headers.into_iter().map(|header| {

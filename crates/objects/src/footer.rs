@@ -93,21 +93,27 @@ impl RunEntry {
     /// The last indexed batch at or before the record that is `record` records into the run.
     #[must_use]
     pub fn seek_record(&self, record: u64) -> Option<IndexEntry> {
-        let after = self.index.partition_point(|entry| entry.records_before <= record);
+        let after = self
+            .index
+            .partition_point(|entry| entry.records_before <= record);
         self.index.get(after.checked_sub(1)?).copied()
     }
 
     /// The last indexed batch before which no record has a timestamp of `timestamp` or later.
     #[must_use]
     pub fn seek_time(&self, timestamp: Millis) -> Option<IndexEntry> {
-        let after = self.index.partition_point(|entry| entry.max_timestamp_before < timestamp);
+        let after = self
+            .index
+            .partition_point(|entry| entry.max_timestamp_before < timestamp);
         self.index.get(after.checked_sub(1)?).copied()
     }
 
     /// The last indexed batch that begins at or before byte `position` of the run.
     #[must_use]
     pub fn seek_position(&self, position: u64) -> Option<IndexEntry> {
-        let after = self.index.partition_point(|entry| entry.position <= position);
+        let after = self
+            .index
+            .partition_point(|entry| entry.position <= position);
         self.index.get(after.checked_sub(1)?).copied()
     }
 }
@@ -169,11 +175,17 @@ impl Footer {
             return Err(FormatError::Checksum("trailer"));
         }
         if version > VERSION {
-            return Err(FormatError::Version { found: version, newest: VERSION });
+            return Err(FormatError::Version {
+                found: version,
+                newest: VERSION,
+            });
         }
         let tail = length + TRAILER_BYTES;
         if tail + HEADER_BYTES > object_bytes {
-            return Err(FormatError::Damaged { part: "trailer", reason: "footer exceeds object" });
+            return Err(FormatError::Damaged {
+                part: "trailer",
+                reason: "footer exceeds object",
+            });
         }
         Ok(tail)
     }
@@ -191,7 +203,10 @@ impl Footer {
         let (rest, trailer) = tail.split_at(trailer_at);
         let wanted = Self::tail_bytes(trailer, object_bytes)?;
         let length = usize::try_from(wanted - TRAILER_BYTES).unwrap_or(usize::MAX);
-        let start = rest.len().checked_sub(length).ok_or(FormatError::Short("footer"))?;
+        let start = rest
+            .len()
+            .checked_sub(length)
+            .ok_or(FormatError::Short("footer"))?;
         let body = &rest[start..];
         if Fields::new(&trailer[4..], "trailer").u32()? != crc32c(body) {
             return Err(FormatError::Checksum("footer"));
@@ -217,7 +232,10 @@ impl Footer {
             runs.push(run);
         }
         if position != data_end || !fields.is_empty() {
-            return Err(FormatError::Damaged { part: "footer", reason: "bytes belong to no run" });
+            return Err(FormatError::Damaged {
+                part: "footer",
+                reason: "bytes belong to no run",
+            });
         }
         Ok(Self { runs })
     }
@@ -295,7 +313,10 @@ fn saturate(length: usize) -> u32 {
 
 /// CRC32C (Castagnoli), as Kafka's batches use it.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    truncate(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes))
+    truncate(crc_fast::checksum(
+        crc_fast::CrcAlgorithm::Crc32Iscsi,
+        bytes,
+    ))
 }
 
 /// The checksum of what `crc` covers followed by `bytes`.
@@ -328,7 +349,10 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(FormatError::Short(self.part))?;
+        let (head, rest) = self
+            .bytes
+            .split_first_chunk::<N>()
+            .ok_or(FormatError::Short(self.part))?;
         self.bytes = rest;
         Ok(*head)
     }
@@ -337,7 +361,10 @@ impl<'a> Fields<'a> {
     pub(crate) fn count(&mut self, each: usize) -> Result<usize, FormatError> {
         let count = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
         if count > self.bytes.len() / each {
-            return Err(FormatError::Damaged { part: self.part, reason: "a count is too great" });
+            return Err(FormatError::Damaged {
+                part: self.part,
+                reason: "a count is too great",
+            });
         }
         Ok(count)
     }

@@ -93,10 +93,20 @@ impl Header {
             return Err(FormatError::Checksum("header"));
         }
         if version > VERSION {
-            return Err(FormatError::Version { found: version, newest: VERSION });
+            return Err(FormatError::Version {
+                found: version,
+                newest: VERSION,
+            });
         }
-        let level = Level::from_code(level)
-            .ok_or(FormatError::Damaged { part: "header", reason: "unknown level" })?;
-        Ok(Self { version, level, object, created_at })
+        let level = Level::from_code(level).ok_or(FormatError::Damaged {
+            part: "header",
+            reason: "unknown level",
+        })?;
+        Ok(Self {
+            version,
+            level,
+            object,
+            created_at,
+        })
     }
 }

@@ -20,7 +20,9 @@ pub fn parse_key(key: &str) -> Option<ObjectId> {
     let id = name.strip_suffix(KEY_SUFFIX)?;
     let folder = folder.rsplit('/').next()?;
     let well_formed = id.len() == 32
-        && id.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+        && id
+            .bytes()
+            .all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
     (well_formed && id.starts_with(folder) && folder.len() == 2).then(|| id.parse().ok())?
 }
 

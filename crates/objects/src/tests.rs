@@ -27,7 +27,10 @@ fn write(object: ObjectId, level: Level, at: Millis, runs: &[Run]) -> BuiltObjec
         writer.begin_run(run.partition, run.base_offset);
         for (bytes, records, max_timestamp) in &run.batches {
             let bytes = Bytes::copy_from_slice(bytes);
-            let (head, rest) = (bytes.slice(..bytes.len() / 3), bytes.slice(bytes.len() / 3..));
+            let (head, rest) = (
+                bytes.slice(..bytes.len() / 3),
+                bytes.slice(bytes.len() / 3..),
+            );
             writer.batch(&[head, rest], *records, *max_timestamp);
         }
     }
@@ -49,7 +52,11 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
 }
 
 fn runs() -> impl Strategy<Value = Vec<Run>> {
-    let run = ((0u8..4, 0i32..4), prop::option::of(0i64..1_000_000), batches());
+    let run = (
+        (0u8..4, 0i32..4),
+        prop::option::of(0i64..1_000_000),
+        batches(),
+    );
     prop::collection::vec(run, 0..8).prop_map(|runs| {
         let mut runs: Vec<_> = runs
             .into_iter()
@@ -80,8 +87,15 @@ fn starts(run: &Run) -> Vec<(u64, u64, Millis)> {
 fn check_seeks(run: &Run, entry: &RunEntry) {
     let starts = starts(run);
     for found in &entry.index {
-        let known = (found.records_before, found.position, found.max_timestamp_before);
-        assert!(starts.contains(&known), "the index points between batches: {found:?}");
+        let known = (
+            found.records_before,
+            found.position,
+            found.max_timestamp_before,
+        );
+        assert!(
+            starts.contains(&known),
+            "the index points between batches: {found:?}"
+        );
     }
     for pair in entry.index.windows(2) {
         assert!(pair[1].position - pair[0].position >= INDEX_STRIDE_BYTES);
@@ -91,14 +105,22 @@ fn check_seeks(run: &Run, entry: &RunEntry) {
             let found = entry.seek_record(record).unwrap();
             assert!(found.records_before <= record);
             // No more than a stride and the batch that crosses it lies in between.
-            let later = entry.index.iter().find(|other| other.position > found.position);
+            let later = entry
+                .index
+                .iter()
+                .find(|other| other.position > found.position);
             assert!(later.is_none_or(|later| later.records_before > record));
         }
-        let found = entry.seek_position(*position + bytes.len() as u64 - 1).unwrap();
+        let found = entry
+            .seek_position(*position + bytes.len() as u64 - 1)
+            .unwrap();
         assert!(found.position <= *position);
         // Nothing before the batch that is found reaches the time.
         let found = entry.seek_time(*max).unwrap();
-        let passed = starts.iter().zip(&run.batches).filter(|(start, _)| start.1 < found.position);
+        let passed = starts
+            .iter()
+            .zip(&run.batches)
+            .filter(|(start, _)| start.1 < found.position);
         assert!(passed.into_iter().all(|(_, (_, _, other))| other < max));
     }
     assert_eq!(entry.seek_time(Millis::MIN), None);
@@ -187,12 +209,22 @@ fn sample(level: Level) -> BuiltObject {
     let batch = |length: usize, byte, records, at| (vec![byte; length], records, at);
     let mut long = Vec::new();
     for number in 0u8..5 {
-        long.push(batch(30_000, number, 10, 1_700_000_000_000 + i64::from(number)));
+        long.push(batch(
+            30_000,
+            number,
+            10,
+            1_700_000_000_000 + i64::from(number),
+        ));
     }
     let runs = [
         run(topic(1), 0, 100, vec![batch(61, 9, 1, -1)]),
         run(topic(1), 3, 7, long),
-        run(topic(2), 0, 0, vec![batch(100, 8, 2, 5), batch(80, 7, 3, 4)]),
+        run(
+            topic(2),
+            0,
+            0,
+            vec![batch(100, 8, 2, 5), batch(80, 7, 3, 4)],
+        ),
     ];
     write(ObjectId(0x00c0_ffee), level, 1_700_000_000_123, &runs)
 }
@@ -239,13 +271,28 @@ fn a_later_version_is_named() {
     let crc = crc32c(&later[end - 24..end - 12]);
     later[end - 12..end - 8].copy_from_slice(&crc.to_be_bytes());
     let error = Footer::parse(&later, end as u64).unwrap_err();
-    assert_eq!(error, FormatError::Version { found: 9, newest: 1 });
-    assert!(error.to_string().contains("newer than this release"), "{error}");
+    assert_eq!(
+        error,
+        FormatError::Version {
+            found: 9,
+            newest: 1
+        }
+    );
+    assert!(
+        error.to_string().contains("newer than this release"),
+        "{error}"
+    );
     let mut later = object;
     later[9] = 2;
     let crc = crc32c(&later[..36]);
     later[36..40].copy_from_slice(&crc.to_be_bytes());
-    assert_eq!(Header::parse(&later), Err(FormatError::Version { found: 2, newest: 1 }));
+    assert_eq!(
+        Header::parse(&later),
+        Err(FormatError::Version {
+            found: 2,
+            newest: 1
+        })
+    );
 }
 
 #[test]
@@ -261,8 +308,13 @@ fn an_object_without_runs_is_sound_and_foreign_bytes_are_not() {
 /// files of its own beside these. (`ALLUVIUM_WRITE_GOLDEN=1` writes files that are missing.)
 #[test]
 fn golden_files_are_read_and_written_as_they_are() {
-    for (name, level) in [("chunk-v1.alv", Level::Chunk), ("settled-v1.alv", Level::Settled)] {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data").join(name);
+    for (name, level) in [
+        ("chunk-v1.alv", Level::Chunk),
+        ("settled-v1.alv", Level::Settled),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests-data")
+            .join(name);
         let written = sample(level).parts.concat();
         if !path.exists() && std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
             std::fs::write(&path, &written).unwrap();
@@ -271,14 +323,36 @@ fn golden_files_are_read_and_written_as_they_are() {
         assert!(golden == written, "{name} differs from what is written now");
         let (header, footer) = parse(&golden).unwrap();
         assert_eq!((header.version, header.level), (1, level));
-        assert_eq!((header.object, header.created_at), (ObjectId(0x00c0_ffee), 1_700_000_000_123));
+        assert_eq!(
+            (header.object, header.created_at),
+            (ObjectId(0x00c0_ffee), 1_700_000_000_123)
+        );
         let summary: Vec<_> = footer
             .runs
             .iter()
-            .map(|run| (run.partition.partition, run.base_offset, run.records, run.index.len()))
+            .map(|run| {
+                (
+                    run.partition.partition,
+                    run.base_offset,
+                    run.records,
+                    run.index.len(),
+                )
+            })
             .collect();
         let base = |offset| (level == Level::Settled).then_some(offset);
-        assert_eq!(summary, [(0, base(100), 1, 1), (3, base(7), 50, 2), (0, base(0), 5, 1)]);
-        assert_eq!(footer.runs[1].seek_record(31).map(|found| found.records_before), Some(30));
+        assert_eq!(
+            summary,
+            [
+                (0, base(100), 1, 1),
+                (3, base(7), 50, 2),
+                (0, base(0), 5, 1)
+            ]
+        );
+        assert_eq!(
+            footer.runs[1]
+                .seek_record(31)
+                .map(|found| found.records_before),
+            Some(30)
+        );
     }
 }

@@ -45,7 +45,12 @@ impl ObjectWriter {
     /// An empty object.
     #[must_use]
     pub fn new(object: ObjectId, level: Level, created_at: Millis) -> Self {
-        let header = Header { version: VERSION, level, object, created_at };
+        let header = Header {
+            version: VERSION,
+            level,
+            object,
+            created_at,
+        };
         Self {
             header,
             parts: vec![header.encode()],
@@ -77,7 +82,9 @@ impl ObjectWriter {
     /// Never; a batch before the first run is ignored, which is a fault of the caller.
     pub fn batch(&mut self, parts: &[Bytes], records: u32, max_timestamp: Millis) {
         debug_assert!(!self.runs.is_empty(), "a batch belongs to a run");
-        let Some(run) = self.runs.last_mut() else { return };
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
         if run.length >= self.indexed_to {
             run.index.push(IndexEntry {
                 records_before: run.records,
@@ -124,6 +131,11 @@ impl ObjectWriter {
         let tail = Footer::encode(&self.runs);
         let bytes = self.position + tail.len() as u64;
         self.parts.push(tail);
-        BuiltObject { object: self.header.object, parts: self.parts, bytes, runs }
+        BuiltObject {
+            object: self.header.object,
+            parts: self.parts,
+            bytes,
+            runs,
+        }
     }
 }

@@ -108,7 +108,10 @@ mod tests {
             assembly.batch(vec![batch.clone()], 0);
         }
         let out = assembly.finish();
-        assert_eq!(out.iter().map(Bytes::len).collect::<Vec<_>>(), [2016, 99_984, 1000]);
+        assert_eq!(
+            out.iter().map(Bytes::len).collect::<Vec<_>>(),
+            [2016, 99_984, 1000]
+        );
         assert_eq!(out[1].as_ptr(), large[16..].as_ptr());
     }
 }

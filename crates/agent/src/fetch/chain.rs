@@ -14,13 +14,19 @@ pub(super) struct Chain {
 impl From<Vec<Bytes>> for Chain {
     fn from(parts: Vec<Bytes>) -> Self {
         let len = parts.iter().map(Bytes::len).sum();
-        Self { parts: parts.into(), len }
+        Self {
+            parts: parts.into(),
+            len,
+        }
     }
 }
 
 impl From<Bytes> for Chain {
     fn from(part: Bytes) -> Self {
-        Self { len: part.len(), parts: VecDeque::from([part]) }
+        Self {
+            len: part.len(),
+            parts: VecDeque::from([part]),
+        }
     }
 }
 
@@ -58,7 +64,9 @@ impl Chain {
     /// Takes the first `count` bytes off, or all there are, part by part.
     pub(super) fn take(&mut self, mut count: usize, mut each: impl FnMut(Bytes)) {
         while count > 0 {
-            let Some(part) = self.parts.front_mut() else { return };
+            let Some(part) = self.parts.front_mut() else {
+                return;
+            };
             if part.len() <= count {
                 count -= part.len();
                 self.len -= part.len();

@@ -46,7 +46,14 @@ pub(super) async fn list_offset(
         OffsetSpec::Latest { read_committed } => {
             return look(metadata, partition, |_, it| {
                 let committed = it.last_stable_offset();
-                (if read_committed { committed } else { it.high_watermark() }, -1)
+                (
+                    if read_committed {
+                        committed
+                    } else {
+                        it.high_watermark()
+                    },
+                    -1,
+                )
             });
         }
         OffsetSpec::MaxTimestamp => {
@@ -60,7 +67,9 @@ pub(super) async fn list_offset(
             }
         }
         OffsetSpec::Timestamp(timestamp) => {
-            let search = look(metadata, partition, |_, it| Search::new(partition, it, timestamp))?;
+            let search = look(metadata, partition, |_, it| {
+                Search::new(partition, it, timestamp)
+            })?;
             search.run(source, metadata).await
         }
     };
@@ -90,7 +99,12 @@ fn look<R>(
 impl Search {
     fn new(partition: TopicPartition, state: &Partition, timestamp: Millis) -> Self {
         let (from, end) = (state.log_start(), state.high_watermark());
-        Self { partition, from, end, timestamp }
+        Self {
+            partition,
+            from,
+            end,
+            timestamp,
+        }
     }
 
     /// The first record that qualifies, run by run.
@@ -111,7 +125,9 @@ impl Search {
                 Some(PlannedRun::new(run, state))
             });
             // A topic deleted meanwhile has no such record.
-            let Ok(Some(run)) = candidate else { return Ok(None) };
+            let Ok(Some(run)) = candidate else {
+                return Ok(None);
+            };
             if run.base_offset >= self.end {
                 return Ok(None);
             }
@@ -171,7 +187,9 @@ impl Search {
 
 /// The batch under the offset that the partition gave it.
 fn with_offset(batch: &[u8], base_offset: Offset) -> Bytes {
-    let Some((head, rest)) = batch.split_first_chunk::<16>() else { return Bytes::new() };
+    let Some((head, rest)) = batch.split_first_chunk::<16>() else {
+        return Bytes::new();
+    };
     let mut patched = Vec::with_capacity(batch.len());
     patched.extend_from_slice(&batch::patched_head(head, base_offset, 0));
     patched.extend_from_slice(rest);

@@ -114,7 +114,13 @@ impl Fetch {
         let stop = CancellationToken::new();
         let task = tokio::spawn(tail.clone().run(metadata.clone(), stop.clone()));
         let source = Source::new(Recent::new(config.recent_bytes), cache);
-        Self { metadata, source, tail, stop, task: Mutex::new(Some(task)) }
+        Self {
+            metadata,
+            source,
+            tail,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
     }
 
     /// The chunks that producers just wrote.
@@ -141,7 +147,9 @@ impl Fetch {
         }
         // A wait beyond what the clock can count is one without end.
         let deadline = Instant::now().checked_add(limits.max_wait);
-        let waiter = self.tail.wait_for(partitions.iter().map(|asked| asked.partition));
+        let waiter = self
+            .tail
+            .wait_for(partitions.iter().map(|asked| asked.partition));
         loop {
             // Planned anew after the seat was taken: nothing is missed in between.
             let plans = self.plan(partitions, limits);
@@ -152,7 +160,8 @@ impl Fetch {
     }
 
     fn plan(&self, partitions: &[ReadPartition], limits: &ReadLimits) -> Vec<Plan> {
-        self.metadata.read(|state| plan::plan(state, partitions, limits))
+        self.metadata
+            .read(|state| plan::plan(state, partitions, limits))
     }
 
     /// Waits for a change; false when the wait is over.
@@ -187,7 +196,11 @@ impl Fetch {
     /// Ends every wait and stops. Reads go on to work, without waiting.
     pub async fn shutdown(&self) {
         self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task
             && let Err(error) = task.await
         {

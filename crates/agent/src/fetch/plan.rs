@@ -59,13 +59,24 @@ impl PlannedRun {
             RunLocation::Inline(bytes) => Place::Inline(bytes.clone()),
             RunLocation::Object { object, position } => match state.object_bytes(*object) {
                 Some(bytes) => {
-                    let object = ObjectRef { object: *object, bytes };
-                    Place::Object { object, position: *position }
+                    let object = ObjectRef {
+                        object: *object,
+                        bytes,
+                    };
+                    Place::Object {
+                        object,
+                        position: *position,
+                    }
                 }
                 None => Place::Nowhere(*object),
             },
         };
-        Self { base_offset: run.base_offset, end_offset: run.end_offset, length: run.length, place }
+        Self {
+            base_offset: run.base_offset,
+            end_offset: run.end_offset,
+            length: run.length,
+            place,
+        }
     }
 }
 
@@ -112,7 +123,11 @@ fn plan_partition(
     plan.high_watermark = partition.high_watermark();
     plan.last_stable_offset = partition.last_stable_offset();
     plan.log_start = partition.log_start();
-    plan.end = if read_committed { plan.last_stable_offset } else { plan.high_watermark };
+    plan.end = if read_committed {
+        plan.last_stable_offset
+    } else {
+        plan.high_watermark
+    };
     if asked.offset < plan.log_start || asked.offset > plan.high_watermark {
         plan.error = ErrorCode::OffsetOutOfRange;
         return plan;
@@ -141,7 +156,10 @@ impl Plan {
 /// About how many bytes of a run lie at or behind an offset; never none.
 fn bytes_from(run: &Run, offset: Offset) -> u64 {
     let records = run.end_offset.saturating_sub(run.base_offset).max(1);
-    let left = run.end_offset.saturating_sub(offset.max(run.base_offset)).max(1);
+    let left = run
+        .end_offset
+        .saturating_sub(offset.max(run.base_offset))
+        .max(1);
     let share = i128::from(run.length) * i128::from(left) / i128::from(records);
     u64::try_from(share).unwrap_or(run.length).max(1)
 }

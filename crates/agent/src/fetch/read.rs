@@ -81,18 +81,24 @@ struct Ahead<'a> {
 }
 
 async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(), ReadError> {
-    let Some(first) = plan.runs.first() else { return Ok(()) };
+    let Some(first) = plan.runs.first() else {
+        return Ok(());
+    };
     if plan.max_bytes == 0 && !plan.at_least_one {
         return Ok(());
     }
     let start = seek(source, plan.partition, first, Target::Offset(plan.offset)).await?;
     let ahead = read_ahead(plan, start);
-    let mut pieces = stream::iter(ahead)
+    // The futures are made before the first wait: a stream over the closure would not be `Send` for
+    // every lifetime, as the server's tasks need it.
+    let reads: Vec<_> = ahead
+        .into_iter()
         .map(|ahead| async move {
             let piece = read_range(source, ahead.run, ahead.start.position, ahead.end).await;
             (ahead, piece)
         })
-        .buffered(RUNS);
+        .collect();
+    let mut pieces = stream::iter(reads).buffered(RUNS);
     while let Some((ahead, piece)) = pieces.next().await {
         if !read_run(source, plan, &ahead, piece?, out).await? {
             break;
@@ -113,12 +119,20 @@ fn read_ahead(plan: &Plan, start: Start) -> Vec<Ahead<'_>> {
         if left == 0 {
             break;
         }
-        let whole = Start { position: 0, base_offset: run.base_offset, slack: 0 };
+        let whole = Start {
+            position: 0,
+            base_offset: run.base_offset,
+            slack: 0,
+        };
         let start = start.take().unwrap_or(whole);
         let wanted = left.saturating_add(start.slack);
         let bytes = run.length.saturating_sub(start.position).min(wanted);
         left = left.saturating_sub(bytes.saturating_sub(start.slack));
-        ahead.push(Ahead { run, start, end: start.position + bytes });
+        ahead.push(Ahead {
+            run,
+            start,
+            end: start.position + bytes,
+        });
     }
     ahead
 }
@@ -138,7 +152,9 @@ async fn read_run(
         if out.len() > 0 && !reader.has_header() && !reader.is_at_end() {
             return Ok(false);
         }
-        let Some(header) = reader.header().await? else { return Ok(true) };
+        let Some(header) = reader.header().await? else {
+            return Ok(true);
+        };
         if header.base_offset >= plan.end {
             return Ok(false);
         }

@@ -39,7 +39,9 @@ impl Recent {
             by_id: HashMap::new(),
             oldest_first: VecDeque::new(),
         };
-        Self { objects: Arc::new(RwLock::new(objects)) }
+        Self {
+            objects: Arc::new(RwLock::new(objects)),
+        }
     }
 
     /// Keeps an object that was just written. One larger than the whole room is not kept.
@@ -49,13 +51,18 @@ impl Recent {
             end += part.len() as u64;
             (end, part)
         });
-        let parts = Arc::new(Parts { bytes, parts: parts.collect() });
+        let parts = Arc::new(Parts {
+            bytes,
+            parts: parts.collect(),
+        });
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         if bytes > objects.capacity || objects.by_id.contains_key(&object) {
             return;
         }
         while objects.bytes + bytes > objects.capacity {
-            let Some(oldest) = objects.oldest_first.pop_front() else { break };
+            let Some(oldest) = objects.oldest_first.pop_front() else {
+                break;
+            };
             if let Some(parts) = objects.by_id.remove(&oldest) {
                 objects.bytes -= parts.bytes;
             }
@@ -77,7 +84,10 @@ impl Recent {
     /// Bytes of the objects that are here.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).bytes
+        self.objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes
     }
 }
 
@@ -112,7 +122,9 @@ mod tests {
         let recent = Recent::new(20);
         let parts = || vec![Bytes::from("abc"), Bytes::from("defg"), Bytes::from("hij")];
         let read = |object, range: Range<u64>| {
-            recent.read(ObjectId(object), &range).map(|slices| slices.concat())
+            recent
+                .read(ObjectId(object), &range)
+                .map(|slices| slices.concat())
         };
         recent.insert(ObjectId(1), parts(), 10);
         assert_eq!(read(1, 0..10).as_deref(), Some(&b"abcdefghij"[..]));

@@ -70,7 +70,10 @@ impl<'a> RunReader<'a> {
             return Ok(None);
         }
         self.fill(BATCH_HEADER_BYTES).await?;
-        let bytes = self.chain.peek::<BATCH_HEADER_BYTES>().unwrap_or([0; BATCH_HEADER_BYTES]);
+        let bytes = self
+            .chain
+            .peek::<BATCH_HEADER_BYTES>()
+            .unwrap_or([0; BATCH_HEADER_BYTES]);
         let mut header = BatchHeader::parse(&bytes).map_err(|error| self.damaged(&error))?;
         header.base_offset = self.base_offset;
         if header.last_offset_delta < 0 || self.after(&header) > self.run.end_offset {
@@ -98,7 +101,10 @@ impl<'a> RunReader<'a> {
     pub(super) fn skip(&mut self, header: &BatchHeader) {
         let beyond = header.bytes.saturating_sub(self.chain.len());
         self.chain.skip(header.bytes);
-        self.read_to = self.read_to.saturating_add(beyond as u64).min(self.run.length);
+        self.read_to = self
+            .read_to
+            .saturating_add(beyond as u64)
+            .min(self.run.length);
         self.base_offset = self.after(header);
     }
 
@@ -114,7 +120,9 @@ impl<'a> RunReader<'a> {
     }
 
     fn after(&self, header: &BatchHeader) -> Offset {
-        self.base_offset.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1)
+        self.base_offset
+            .saturating_add(i64::from(header.last_offset_delta))
+            .saturating_add(1)
     }
 
     /// Reads until so many bytes are at hand.
@@ -143,12 +151,20 @@ impl<'a> RunReader<'a> {
         let place = match &self.run.place {
             Place::Inline(_) => format!("inline bytes at {at}"),
             Place::Object { object, position } => {
-                format!("object {} at byte {}", object.object, position.saturating_add(at))
+                format!(
+                    "object {} at byte {}",
+                    object.object,
+                    position.saturating_add(at)
+                )
             }
             Place::Nowhere(object) => format!("object {object}"),
         };
         let reason = format!("batch at offset {}: {reason}", self.base_offset);
-        ReadError::Damaged { place, partition: self.partition, reason }
+        ReadError::Damaged {
+            place,
+            partition: self.partition,
+            reason,
+        }
     }
 }
 
@@ -164,7 +180,10 @@ pub(super) async fn read_range(
             let len = bytes.len();
             let at = |position: u64| usize::try_from(position).unwrap_or(len).min(len);
             let slice = bytes.slice(at(start)..at(end).max(at(start)));
-            Ok(Piece { parts: vec![slice], trusted: true })
+            Ok(Piece {
+                parts: vec![slice],
+                trusted: true,
+            })
         }
         Place::Object { object, position } => {
             let range = position.saturating_add(start)..position.saturating_add(end);
@@ -188,5 +207,9 @@ fn checksum(parts: &[Bytes]) -> u32 {
 
 /// The error of a batch that cannot be understood, where one is needed outside a run.
 pub(super) fn unreadable(partition: TopicPartition, error: &BatchError) -> ReadError {
-    ReadError::Damaged { place: "batch".to_owned(), partition, reason: error.to_string() }
+    ReadError::Damaged {
+        place: "batch".to_owned(),
+        partition,
+        reason: error.to_string(),
+    }
 }

@@ -26,12 +26,21 @@ pub(super) async fn seek(
     run: &PlannedRun,
     target: Target,
 ) -> Result<Start, ReadError> {
-    let start = Start { position: 0, base_offset: run.base_offset, slack: 0 };
+    let start = Start {
+        position: 0,
+        base_offset: run.base_offset,
+        slack: 0,
+    };
     if matches!(target, Target::Offset(offset) if offset <= run.base_offset) {
         return Ok(start);
     }
-    let whole = Start { slack: run.length, ..start };
-    let Place::Object { object, position } = run.place else { return Ok(whole) };
+    let whole = Start {
+        slack: run.length,
+        ..start
+    };
+    let Place::Object { object, position } = run.place else {
+        return Ok(whole);
+    };
     if run.length <= INDEX_STRIDE_BYTES {
         return Ok(whole);
     }
@@ -53,11 +62,18 @@ pub(super) async fn seek(
         Target::Time(time) => entry.seek_time(time),
     };
     let Some(found) = found else { return Ok(whole) };
-    let after = entry.index.partition_point(|other| other.position <= found.position);
+    let after = entry
+        .index
+        .partition_point(|other| other.position <= found.position);
     let next = entry.index.get(after).map(|next| next.position);
-    let slack = next.map_or(INDEX_STRIDE_BYTES, |next| next.saturating_sub(found.position));
+    let slack = next.map_or(INDEX_STRIDE_BYTES, |next| {
+        next.saturating_sub(found.position)
+    });
     if found.position <= inside || found.records_before < before {
-        return Ok(Start { slack: slack.max(1), ..start });
+        return Ok(Start {
+            slack: slack.max(1),
+            ..start
+        });
     }
     let records = i64::try_from(found.records_before - before).unwrap_or(i64::MAX);
     let found_at = found.position - inside;
@@ -81,7 +97,9 @@ async fn records_before(
     inside: u64,
 ) -> Result<u64, ReadError> {
     let fault = |reason: &str| damaged(object, entry.partition, reason);
-    let near = entry.seek_position(inside).ok_or_else(|| fault("its index is empty"))?;
+    let near = entry
+        .seek_position(inside)
+        .ok_or_else(|| fault("its index is empty"))?;
     if near.position == inside {
         return Ok(near.records_before);
     }
@@ -102,5 +120,9 @@ async fn records_before(
 
 fn damaged(object: ObjectRef, partition: TopicPartition, reason: &str) -> ReadError {
     let place = format!("object {}", object.object);
-    ReadError::Damaged { place, partition, reason: reason.to_owned() }
+    ReadError::Damaged {
+        place,
+        partition,
+        reason: reason.to_owned(),
+    }
 }

@@ -26,9 +26,16 @@ pub(super) enum ReadError {
     #[error("{0}")]
     Bucket(#[from] BucketError),
     #[error("object {object}: {error}")]
-    Format { object: ObjectId, error: FormatError },
+    Format {
+        object: ObjectId,
+        error: FormatError,
+    },
     #[error("{place}, partition {partition:?}: {reason}")]
-    Damaged { place: String, partition: TopicPartition, reason: String },
+    Damaged {
+        place: String,
+        partition: TopicPartition,
+        reason: String,
+    },
     #[error("the metadata names object {object}, but not its length")]
     UnknownObject { object: ObjectId },
 }
@@ -59,7 +66,11 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(recent: Recent, cache: Cache) -> Self {
-        Self { recent, cache, footers: Mutex::new(Footers::default()) }
+        Self {
+            recent,
+            cache,
+            footers: Mutex::new(Footers::default()),
+        }
     }
 
     pub(super) const fn recent(&self) -> &Recent {
@@ -72,13 +83,22 @@ impl Source {
         range: Range<u64>,
     ) -> Result<Piece, ReadError> {
         if range.start >= range.end {
-            return Ok(Piece { parts: Vec::new(), trusted: true });
+            return Ok(Piece {
+                parts: Vec::new(),
+                trusted: true,
+            });
         }
         if let Some(parts) = self.recent.read(object, &range) {
-            return Ok(Piece { parts, trusted: true });
+            return Ok(Piece {
+                parts,
+                trusted: true,
+            });
         }
         let parts = self.cache.read(&key(object), bytes, range).await?;
-        Ok(Piece { parts, trusted: false })
+        Ok(Piece {
+            parts,
+            trusted: false,
+        })
     }
 
     /// An object's footer; read once, by one, for as long as it is kept.
@@ -102,7 +122,10 @@ impl Source {
     }
 
     async fn read_footer(&self, object: ObjectRef) -> Result<Arc<Footer>, ReadError> {
-        let format = |error| ReadError::Format { object: object.object, error };
+        let format = |error| ReadError::Format {
+            object: object.object,
+            error,
+        };
         let mut tail = self.tail(object, TAIL_BYTES).await?;
         let trailer_at = tail
             .len()
@@ -112,7 +135,9 @@ impl Source {
         if wanted > tail.len() as u64 {
             tail = self.tail(object, wanted).await?;
         }
-        Footer::parse(&tail, object.bytes).map(Arc::new).map_err(format)
+        Footer::parse(&tail, object.bytes)
+            .map(Arc::new)
+            .map_err(format)
     }
 
     async fn tail(&self, object: ObjectRef, bytes: u64) -> Result<Vec<u8>, ReadError> {
@@ -143,14 +168,20 @@ impl Footers {
 
     fn loaded(&mut self, object: ObjectId, bytes: usize) {
         let bytes = bytes + size_of::<(ObjectId, Held, ObjectId)>() * 2;
-        let Some(held) = self.by_object.get_mut(&object).filter(|held| held.bytes == 0) else {
+        let Some(held) = self
+            .by_object
+            .get_mut(&object)
+            .filter(|held| held.bytes == 0)
+        else {
             return;
         };
         held.bytes = bytes;
         self.bytes += bytes;
         self.oldest_first.push_back(object);
         while self.bytes > FOOTER_BYTES {
-            let Some(oldest) = self.oldest_first.pop_front() else { return };
+            let Some(oldest) = self.oldest_first.pop_front() else {
+                return;
+            };
             if let Some(held) = self.by_object.remove(&oldest) {
                 self.bytes -= held.bytes;
             }
@@ -159,7 +190,11 @@ impl Footers {
 
     /// Makes room for another attempt.
     fn failed(&mut self, object: ObjectId) {
-        if self.by_object.get(&object).is_some_and(|held| held.bytes == 0) {
+        if self
+            .by_object
+            .get(&object)
+            .is_some_and(|held| held.bytes == 0)
+        {
             self.by_object.remove(&object);
         }
     }

@@ -49,7 +49,12 @@ impl Tail {
             seats.insert(id, Arc::clone(&notify));
         }
         drop(waiters);
-        Waiter { tail: self.clone(), id, partitions, notify }
+        Waiter {
+            tail: self.clone(),
+            id,
+            partitions,
+            notify,
+        }
     }
 
     /// Wakes waiters of partitions that changed, until the metadata ends or `stop`.
@@ -84,21 +89,32 @@ impl Tail {
         if topics_changed {
             let gone: Vec<_> = metadata.read(|state| {
                 let waited_for = waiters.by_partition.keys();
-                waited_for.filter(|partition| state.partition(**partition).is_none()).collect()
+                waited_for
+                    .filter(|partition| state.partition(**partition).is_none())
+                    .collect()
             });
-            gone.into_iter().for_each(|partition| waiters.wake(partition));
+            gone.into_iter()
+                .for_each(|partition| waiters.wake(partition));
         }
     }
 
     fn wake_all(&self) {
         let waiters = self.waiters();
-        waiters.by_partition.keys().for_each(|partition| waiters.wake(partition));
+        waiters
+            .by_partition
+            .keys()
+            .for_each(|partition| waiters.wake(partition));
     }
 }
 
 impl Waiters {
     fn wake(&self, partition: &TopicPartition) {
-        for notify in self.by_partition.get(partition).into_iter().flat_map(HashMap::values) {
+        for notify in self
+            .by_partition
+            .get(partition)
+            .into_iter()
+            .flat_map(HashMap::values)
+        {
             notify.notify_one();
         }
     }

@@ -13,7 +13,12 @@ pub(super) struct Tokens {
 
 impl Tokens {
     pub(super) fn new(per_second: f64, burst: f64, now: Instant) -> Self {
-        Self { per_second, burst, tokens: burst, at: now }
+        Self {
+            per_second,
+            burst,
+            tokens: burst,
+            at: now,
+        }
     }
 
     fn refill(&mut self, now: Instant) {

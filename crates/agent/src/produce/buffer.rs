@@ -258,7 +258,12 @@ impl Buffer {
         if let Some(other) = self.companion(lane, &entries, now) {
             entries.extend(self.queue(other).take(chunk_bytes, now));
         }
-        sealed.push(Sealed { bytes: bytes_of(&entries), entries, way: Way::Object, reason });
+        sealed.push(Sealed {
+            bytes: bytes_of(&entries),
+            entries,
+            way: Way::Object,
+            reason,
+        });
     }
 
     /// Another lane that goes to an object too and fits into the same one.
@@ -292,7 +297,12 @@ impl Buffer {
                 Lane::Auto | Lane::Object => self.inline.take(tokens),
             }
             self.queue(lane).flying_inline += 1;
-            sealed.push(Sealed { entries, bytes, way: Way::Inline(lane), reason });
+            sealed.push(Sealed {
+                entries,
+                bytes,
+                way: Way::Inline(lane),
+                reason,
+            });
         }
     }
 
@@ -329,7 +339,10 @@ impl Queue {
     fn push(&mut self, entry: Entry) {
         let seat = entry.waiting.seat();
         seat.buffered();
-        self.seats.entry(seat.id()).or_insert_with(|| (Arc::clone(seat), 0)).1 += 1;
+        self.seats
+            .entry(seat.id())
+            .or_insert_with(|| (Arc::clone(seat), 0))
+            .1 += 1;
         self.bytes += entry.bytes.len();
         self.oversized += usize::from(entry.bytes.len() > INLINE_CHUNK_BYTES);
         self.entries.push_back(entry);
@@ -371,7 +384,10 @@ impl Queue {
     /// Connections that sent no more in a good part of an interval have a smaller window than was
     /// thought.
     fn learn(&self, reason: Reason, now: Instant, at_least: std::time::Duration) {
-        let waited = self.entries.front().is_some_and(|oldest| now >= oldest.came + at_least);
+        let waited = self
+            .entries
+            .front()
+            .is_some_and(|oldest| now >= oldest.came + at_least);
         if waited && matches!(reason, Reason::Interval | Reason::Idle) {
             for (seat, _) in self.seats.values().filter(|(seat, _)| !seat.is_spent()) {
                 seat.interval_passed();

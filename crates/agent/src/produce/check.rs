@@ -51,7 +51,11 @@ pub(super) fn check(
     let recompressed = recompress(set, &header, settings)?;
     let (bytes, max_timestamp) = stamp(recompressed, &header, &summary, settings, now);
     let log_append_time = if settings.log_append_time { now } else { -1 };
-    Ok(Accepted { stamp: batch_stamp(&bytes, &header, max_timestamp)?, bytes, log_append_time })
+    Ok(Accepted {
+        stamp: batch_stamp(&bytes, &header, max_timestamp)?,
+        bytes,
+        log_append_time,
+    })
 }
 
 fn refusal(code: ErrorCode, reason: String) -> BatchError {
@@ -117,12 +121,20 @@ fn batch_stamp(
     let bytes = u32::try_from(batch.len());
     let records = u32::try_from(i64::from(header.last_offset_delta) + 1);
     let (Ok(bytes), Ok(records)) = (bytes, records) else {
-        return Err(refusal(ErrorCode::InvalidRecord, "the batch is too large".to_owned()));
+        return Err(refusal(
+            ErrorCode::InvalidRecord,
+            "the batch is too large".to_owned(),
+        ));
     };
     let producer = (header.producer_id >= 0).then_some(ProducerStamp {
         id: header.producer_id,
         epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
     });
-    Ok(BatchStamp { bytes, records, max_timestamp, producer })
+    Ok(BatchStamp {
+        bytes,
+        records,
+        max_timestamp,
+        producer,
+    })
 }

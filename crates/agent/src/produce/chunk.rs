@@ -32,8 +32,21 @@ impl Batches {
         let (batches, waiting) = entries
             .into_iter()
             .map(|entry| {
-                let Entry { partition, bytes, stamp, waiting, .. } = entry;
-                (Batch { partition, bytes, stamp }, waiting)
+                let Entry {
+                    partition,
+                    bytes,
+                    stamp,
+                    waiting,
+                    ..
+                } = entry;
+                (
+                    Batch {
+                        partition,
+                        bytes,
+                        stamp,
+                    },
+                    waiting,
+                )
             })
             .unzip();
         (Self(batches), waiting)
@@ -47,7 +60,8 @@ impl Batches {
     }
 
     fn runs(&self) -> impl Iterator<Item = &[Batch]> {
-        self.0.chunk_by(|batch, next| batch.partition == next.partition)
+        self.0
+            .chunk_by(|batch, next| batch.partition == next.partition)
     }
 
     fn chunk_runs(&self, positions: impl Iterator<Item = u64>) -> Vec<ChunkRun> {
@@ -79,9 +93,18 @@ impl Batches {
     /// Puts the small batches into a buffer of their own; larger ones stay slices of their frames.
     pub(super) fn gather_small(&mut self) {
         let is_small = |batch: &&mut Batch| batch.bytes.len() < COPIED_BELOW;
-        let small = || self.0.iter().map(|batch| batch.bytes.len()).filter(|len| *len < COPIED_BELOW);
+        let small = || {
+            self.0
+                .iter()
+                .map(|batch| batch.bytes.len())
+                .filter(|len| *len < COPIED_BELOW)
+        };
         let mut copy = BytesMut::with_capacity(small().sum());
-        for batch in self.0.iter().filter(|batch| batch.bytes.len() < COPIED_BELOW) {
+        for batch in self
+            .0
+            .iter()
+            .filter(|batch| batch.bytes.len() < COPIED_BELOW)
+        {
             copy.extend_from_slice(&batch.bytes);
         }
         let mut copy = copy.freeze();
@@ -98,7 +121,11 @@ impl Batches {
                 writer.begin_run(first.partition, None);
             }
             for Batch { bytes, stamp, .. } in run {
-                writer.batch(std::slice::from_ref(bytes), stamp.records, stamp.max_timestamp);
+                writer.batch(
+                    std::slice::from_ref(bytes),
+                    stamp.records,
+                    stamp.max_timestamp,
+                );
             }
         }
         let built = writer.finish();

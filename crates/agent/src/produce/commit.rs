@@ -36,12 +36,29 @@ impl Sequencer {
         let at = self.clock.now();
         let (ids, commands): (Vec<_>, Vec<_>) = proposals
             .into_iter()
-            .map(|Proposal { id, location, runs, sealed_at }| {
-                self.last_chunk += 1;
-                let chunk = ChunkNumber(self.last_chunk);
-                let origin = self.origin;
-                (id, Command::Sequence(Sequence { origin, chunk, location, runs, sealed_at, at }))
-            })
+            .map(
+                |Proposal {
+                     id,
+                     location,
+                     runs,
+                     sealed_at,
+                 }| {
+                    self.last_chunk += 1;
+                    let chunk = ChunkNumber(self.last_chunk);
+                    let origin = self.origin;
+                    (
+                        id,
+                        Command::Sequence(Sequence {
+                            origin,
+                            chunk,
+                            location,
+                            runs,
+                            sealed_at,
+                            at,
+                        }),
+                    )
+                },
+            )
             .unzip();
         let metadata = self.metadata.clone();
         async move {
@@ -95,7 +112,10 @@ pub(super) fn fail(flight: Flight, result: &ProduceResult) {
 
 fn answer_batches(flight: Flight, partitions: &[PartitionSequenced]) {
     let outcomes = partitions.iter().flat_map(|partition| {
-        partition.batches.iter().map(|outcome| (*outcome, partition.log_start))
+        partition
+            .batches
+            .iter()
+            .map(|outcome| (*outcome, partition.log_start))
     });
     for (waiting, (outcome, log_start)) in flight.waiting.into_iter().zip(outcomes) {
         match outcome {
@@ -105,9 +125,13 @@ fn answer_batches(flight: Flight, partitions: &[PartitionSequenced]) {
                 waiting.stored(base_offset, log_start);
             }
             BatchOutcome::Refused(code) => {
-                let count = metrics::counter!("alluvium_produce_refused_total", "code" => code.name());
+                let count =
+                    metrics::counter!("alluvium_produce_refused_total", "code" => code.name());
                 count.increment(1);
-                tracing::debug!(code = code.name(), "a batch was refused when it was sequenced");
+                tracing::debug!(
+                    code = code.name(),
+                    "a batch was refused when it was sequenced"
+                );
                 waiting.failed(ProduceResult::refused(code, refusal_text(code)));
             }
         }
@@ -132,6 +156,12 @@ const fn refusal_text(code: ErrorCode) -> &'static str {
 fn refuse_chunk(flight: Flight, refusal: &Refusal) {
     tracing::error!(%refusal, "the quorum refused a chunk; its producers are told to try again");
     metrics::counter!("alluvium_produce_chunks_refused_total").increment(1);
-    let text = format!("The records were not stored; send them again. {}", refusal.message);
-    fail(flight, &ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text));
+    let text = format!(
+        "The records were not stored; send them again. {}",
+        refusal.message
+    );
+    fail(
+        flight,
+        &ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text),
+    );
 }

@@ -55,7 +55,13 @@ impl Uploader {
                     metrics::histogram!("alluvium_produce_put_seconds")
                         .record(started.elapsed().as_secs_f64());
                     self.recent.insert(object, built.parts, built.bytes);
-                    return Ok((Location::Object { object, bytes: built.bytes }, runs));
+                    return Ok((
+                        Location::Object {
+                            object,
+                            bytes: built.bytes,
+                        },
+                        runs,
+                    ));
                 }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(UploadError::TimedOut),

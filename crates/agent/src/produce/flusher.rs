@@ -54,7 +54,10 @@ impl Flusher {
             if self.shared.is_drained() {
                 self.shared.drained.notify_one();
             }
-            let next = [next, self.flights.next_deadline()].into_iter().flatten().min();
+            let next = [next, self.flights.next_deadline()]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.shared.wake.notified() => {}
@@ -80,8 +83,17 @@ impl Flusher {
     }
 
     fn depart(&mut self, sealed: Sealed, now: Instant) {
-        let Sealed { entries, bytes, way, reason } = sealed;
-        let lane = if way == Way::Object { "object" } else { "inline" };
+        let Sealed {
+            entries,
+            bytes,
+            way,
+            reason,
+        } = sealed;
+        let lane = if way == Way::Object {
+            "object"
+        } else {
+            "inline"
+        };
         metrics::counter!("alluvium_produce_chunks_total", "lane" => lane, "reason" => reason.name())
             .increment(1);
         metrics::counter!("alluvium_produce_bytes_total", "lane" => lane)
@@ -92,11 +104,16 @@ impl Flusher {
         }
         let (batches, waiting) = Batches::sort(entries);
         let sealed_at = self.sequencer.clock.now();
-        let id =
-            self.flights.depart(batches.partitions(), waiting, (bytes, way), (sealed_at, now));
+        let id = self.flights.depart(
+            batches.partitions(),
+            waiting,
+            (bytes, way),
+            (sealed_at, now),
+        );
         if way == Way::Object {
             let uploader = self.uploader.clone();
-            self.uploads.spawn(async move { (id, uploader.upload(batches).await) });
+            self.uploads
+                .spawn(async move { (id, uploader.upload(batches).await) });
         } else {
             let (location, runs) = batches.inline();
             self.flights.durable(id, location, runs);
@@ -164,7 +181,9 @@ async fn wait_until(at: Option<Instant>) {
 
 /// Waits for the round under way; for ever when there is none.
 async fn settled(proposing: &mut Option<Proposing>) -> Vec<(u64, Outcome)> {
-    let Some(round) = proposing else { return std::future::pending().await };
+    let Some(round) = proposing else {
+        return std::future::pending().await;
+    };
     let outcomes = round.await;
     *proposing = None;
     outcomes

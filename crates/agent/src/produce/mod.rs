@@ -137,19 +137,35 @@ impl Produce {
             drained: Notify::new(),
             next_seat: AtomicU64::new(0),
         });
-        let uploader = Uploader { bucket, recent, clock: Arc::clone(&clock) };
-        let sequencer = Sequencer { origin, metadata, clock, last_chunk: 0 };
+        let uploader = Uploader {
+            bucket,
+            recent,
+            clock: Arc::clone(&clock),
+        };
+        let sequencer = Sequencer {
+            origin,
+            metadata,
+            clock,
+            last_chunk: 0,
+        };
         let stop = CancellationToken::new();
         let flusher = Flusher::new(Arc::clone(&shared), uploader, sequencer);
         let task = tokio::spawn(flusher.run(stop.clone()));
-        Self { shared, stop, task: Mutex::new(Some(task)) }
+        Self {
+            shared,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
     }
 
     /// A new connection's seat at the buffer.
     #[must_use]
     pub fn connect(&self) -> ProducerConnection {
         let id = self.shared.next_seat.fetch_add(1, Ordering::Relaxed);
-        ProducerConnection { shared: Arc::clone(&self.shared), seat: Arc::new(Seat::new(id)) }
+        ProducerConnection {
+            shared: Arc::clone(&self.shared),
+            seat: Arc::new(Seat::new(id)),
+        }
     }
 
     /// Bytes that were taken and not answered yet.
@@ -163,11 +179,21 @@ impl Produce {
     pub async fn shutdown(&self) {
         self.shared.buffer().close();
         self.shared.wake.notify_one();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(task) = task else { return };
-        if timeout(SHUTDOWN_DEADLINE, self.shared.drained.notified()).await.is_err() {
+        if timeout(SHUTDOWN_DEADLINE, self.shared.drained.notified())
+            .await
+            .is_err()
+        {
             let bytes = self.held_bytes();
-            tracing::warn!(bytes, "shutting down with produces unanswered; clients will retry");
+            tracing::warn!(
+                bytes,
+                "shutting down with produces unanswered; clients will retry"
+            );
         }
         self.stop.cancel();
         if let Err(error) = task.await {
@@ -211,7 +237,10 @@ impl ProducerConnection {
     pub fn submit(&self, request: Vec<PartitionRecords>) -> Pending {
         let (sender, pending) = oneshot::channel();
         let submission = Submission::new(request.len(), sender, Arc::clone(&self.seat));
-        let lookup = self.shared.settings.look_up(request.iter().map(|records| records.partition));
+        let lookup = self
+            .shared
+            .settings
+            .look_up(request.iter().map(|records| records.partition));
         let now = self.shared.clock.now();
         let came = Instant::now();
         let offered: usize = request.iter().map(|records| records.records.len()).sum();
@@ -221,7 +250,8 @@ impl ProducerConnection {
             let Some(settings) = settings else {
                 let reason = "There is no such topic or partition.".to_owned();
                 let code = ErrorCode::UnknownTopicOrPartition;
-                self.shared.refuse(&submission, (index, partition), code, reason);
+                self.shared
+                    .refuse(&submission, (index, partition), code, reason);
                 continue;
             };
             match check::check(&records, &settings, now) {
@@ -230,15 +260,12 @@ impl ProducerConnection {
                     lane: settings.lane,
                     bytes: accepted.bytes,
                     stamp: accepted.stamp,
-                    waiting: Waiting::new(
-                        Arc::clone(&submission),
-                        index,
-                        accepted.log_append_time,
-                    ),
+                    waiting: Waiting::new(Arc::clone(&submission), index, accepted.log_append_time),
                     came,
                 }),
                 Err(error) => {
-                    self.shared.refuse(&submission, (index, partition), error.code, error.reason);
+                    self.shared
+                        .refuse(&submission, (index, partition), error.code, error.reason);
                 }
             }
         }

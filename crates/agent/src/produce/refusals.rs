@@ -25,12 +25,20 @@ struct Window {
 
 impl RefusalLog {
     pub(super) fn new() -> Self {
-        Self { window: Mutex::new(Window { since: Instant::now(), lines: 0, untold: 0 }) }
+        Self {
+            window: Mutex::new(Window {
+                since: Instant::now(),
+                lines: 0,
+                untold: 0,
+            }),
+        }
     }
 
     pub(super) fn refused(&self, partition: TopicPartition, code: ErrorCode, reason: &str) {
         metrics::counter!("alluvium_produce_refused_total", "code" => code.name()).increment(1);
-        let Some(untold) = self.admit(Instant::now()) else { return };
+        let Some(untold) = self.admit(Instant::now()) else {
+            return;
+        };
         tracing::warn!(
             topic = %partition.topic,
             partition = partition.partition,

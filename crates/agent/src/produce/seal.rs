@@ -107,7 +107,11 @@ pub(super) fn due(lane: &LaneView, rules: &SealRules, now: Instant) -> Due {
     };
     if lane.goes_inline {
         // What gathers while one is being sequenced travels together: the quorum sets the pace.
-        return if lane.flying_inline == 0 { Due::Now(reason) } else { Due::At(waited_enough) };
+        return if lane.flying_inline == 0 {
+            Due::Now(reason)
+        } else {
+            Due::At(waited_enough)
+        };
     }
     match lane.early_put_at {
         Some(at) if at <= now => Due::Now(reason),
@@ -153,11 +157,20 @@ mod tests {
     #[test]
     fn at_once_when_the_last_flush_is_long_ago_and_the_budget_allows() {
         let now = start();
-        let idle = LaneView { last_seal: None, ..lane(now) };
+        let idle = LaneView {
+            last_seal: None,
+            ..lane(now)
+        };
         assert_eq!(due(&idle, &RULES, now), Due::Now(Reason::Idle));
-        let poor = LaneView { early_put_at: Some(now + millis(40)), ..idle };
+        let poor = LaneView {
+            early_put_at: Some(now + millis(40)),
+            ..idle
+        };
         assert_eq!(due(&poor, &RULES, now), Due::At(now + millis(40)));
-        let broke = LaneView { early_put_at: None, ..idle };
+        let broke = LaneView {
+            early_put_at: None,
+            ..idle
+        };
         assert_eq!(due(&broke, &RULES, now), Due::At(now + millis(250)));
     }
 
@@ -165,42 +178,72 @@ mod tests {
     fn else_an_interval_after_the_last_flush() {
         let now = start();
         assert_eq!(due(&lane(now), &RULES, now), Due::At(now + millis(150)));
-        let old = LaneView { oldest: now - millis(250), early_put_at: None, ..lane(now) };
+        let old = LaneView {
+            oldest: now - millis(250),
+            early_put_at: None,
+            ..lane(now)
+        };
         assert_eq!(due(&old, &RULES, now), Due::Now(Reason::Interval));
     }
 
     #[test]
     fn when_full_in_bytes_or_batches() {
         let now = start();
-        let full = LaneView { bytes: 1000, early_put_at: None, ..lane(now) };
+        let full = LaneView {
+            bytes: 1000,
+            early_put_at: None,
+            ..lane(now)
+        };
         assert_eq!(due(&full, &RULES, now), Due::Now(Reason::Full));
-        let many = LaneView { batches: CHUNK_BATCHES, early_put_at: None, ..lane(now) };
+        let many = LaneView {
+            batches: CHUNK_BATCHES,
+            early_put_at: None,
+            ..lane(now)
+        };
         assert_eq!(due(&many, &RULES, now), Due::Now(Reason::Full));
     }
 
     #[test]
     fn when_every_connection_has_spent_its_window() {
         let now = start();
-        let spent = LaneView { all_spent: true, ..lane(now) };
+        let spent = LaneView {
+            all_spent: true,
+            ..lane(now)
+        };
         assert_eq!(due(&spent, &RULES, now), Due::Now(Reason::Spent));
     }
 
     #[test]
     fn inline_chunks_follow_one_another_without_a_put_budget() {
         let now = start();
-        let inline =
-            LaneView { goes_inline: true, all_spent: true, early_put_at: None, ..lane(now) };
+        let inline = LaneView {
+            goes_inline: true,
+            all_spent: true,
+            early_put_at: None,
+            ..lane(now)
+        };
         assert_eq!(due(&inline, &RULES, now), Due::Now(Reason::Spent));
-        let behind = LaneView { flying_inline: 1, ..inline };
+        let behind = LaneView {
+            flying_inline: 1,
+            ..inline
+        };
         assert_eq!(due(&behind, &RULES, now), Due::At(now + millis(250)));
-        let stuck = LaneView { flying_inline: FLYING_INLINE, ..inline };
+        let stuck = LaneView {
+            flying_inline: FLYING_INLINE,
+            ..inline
+        };
         assert_eq!(due(&stuck, &RULES, now), Due::OnLanding);
     }
 
     #[test]
     fn never_more_puts_than_allowed_even_when_full() {
         let now = start();
-        let full = LaneView { bytes: 5000, flying_puts: 2, closing: true, ..lane(now) };
+        let full = LaneView {
+            bytes: 5000,
+            flying_puts: 2,
+            closing: true,
+            ..lane(now)
+        };
         assert_eq!(due(&full, &RULES, now), Due::OnLanding);
     }
 }

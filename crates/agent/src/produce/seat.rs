@@ -75,6 +75,7 @@ impl Seat {
 
     /// A whole interval brought no more than this.
     pub(super) fn interval_passed(&self) {
-        self.window.store(self.outstanding.load(Relaxed).max(1), Relaxed);
+        self.window
+            .store(self.outstanding.load(Relaxed).max(1), Relaxed);
     }
 }

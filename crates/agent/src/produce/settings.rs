@@ -37,8 +37,16 @@ struct Known {
 impl SettingsCache {
     pub(super) fn new(metadata: Metadata, topics: Topics) -> Self {
         let changes = metadata.subscribe();
-        let known = Known { settings: HashMap::new(), generation: 0, changes };
-        Self { metadata, topics, known: Mutex::new(known) }
+        let known = Known {
+            settings: HashMap::new(),
+            generation: 0,
+            changes,
+        };
+        Self {
+            metadata,
+            topics,
+            known: Mutex::new(known),
+        }
     }
 
     /// The settings for each of `partitions`.
@@ -59,7 +67,10 @@ impl SettingsCache {
                 })
                 .collect()
         });
-        Lookup { settings, generation: known.generation }
+        Lookup {
+            settings,
+            generation: known.generation,
+        }
     }
 }
 

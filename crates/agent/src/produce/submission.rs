@@ -32,8 +32,15 @@ impl Submission {
     ) -> Arc<Self> {
         seat.submitted();
         let results = vec![None; partitions];
-        let answers = Answers { results, missing: partitions, sender: Some(sender) };
-        Arc::new(Self { answers: Mutex::new(answers), seat })
+        let answers = Answers {
+            results,
+            missing: partitions,
+            sender: Some(sender),
+        };
+        Arc::new(Self {
+            answers: Mutex::new(answers),
+            seat,
+        })
     }
 
     pub(super) const fn seat(&self) -> &Arc<Seat> {
@@ -58,9 +65,13 @@ impl Submission {
 
 impl Answers {
     fn send(&mut self) {
-        let Some(sender) = self.sender.take() else { return };
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
         let results = std::mem::take(&mut self.results).into_iter();
-        let results = results.map(|result| result.unwrap_or_else(unanswered)).collect();
+        let results = results
+            .map(|result| result.unwrap_or_else(unanswered))
+            .collect();
         // An error says that nobody wants to know: acks=0, or the connection is gone.
         let _ = sender.send(results);
     }
@@ -76,7 +87,10 @@ pub(super) fn unanswered() -> ProduceResult {
 
 impl Drop for Submission {
     fn drop(&mut self) {
-        let answers = self.answers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let answers = self
+            .answers
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         if answers.missing > 0 {
             self.seat.answered();
         }
@@ -95,7 +109,11 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(submission: Arc<Submission>, index: usize, log_append_time: Millis) -> Self {
         submission.seat.batch_taken();
-        Self { submission, index, log_append_time }
+        Self {
+            submission,
+            index,
+            log_append_time,
+        }
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {
