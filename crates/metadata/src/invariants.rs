@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runs::RunLocation;
+use crate::sequence::Expiries;
 use crate::state::{Named, State};
 
 /// Checks all of it; says what does not hold, and of which thing. Costs a pass over the state.
@@ -52,27 +53,18 @@ fn partitions(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Every remembered producer will be looked at once.
+/// Every remembered producer will be looked at once more.
 fn producers(state: &State) -> Result<(), String> {
-    let mut scheduled = BTreeSet::new();
-    for (_, place, producer) in &state.expiries {
-        if !scheduled.insert((*place, *producer)) {
-            return Err(format!("producer {producer} of {place:?} expires twice"));
-        }
-    }
-    for (place, partition) in state.topics.values().flat_map(|topic| topic.places()) {
-        for (producer, _) in partition.producer_states() {
-            if !scheduled.remove(&(place, producer)) {
-                return Err(format!("producer {producer} of {place:?} never expires"));
-            }
-        }
-    }
-    // Entries of deleted topics stay until they are due.
-    match scheduled
-        .into_iter()
-        .find(|(place, _)| state.topics.contains_key(&place.topic))
-    {
-        Some((place, producer)) => Err(format!("producer {producer} of {place:?} is gone already")),
+    let places = state.topics.values().flat_map(|topic| topic.places());
+    let expected: Expiries = places
+        .flat_map(|(place, partition)| {
+            partition
+                .producer_states()
+                .map(move |(id, known)| (known.due(), place, id))
+        })
+        .collect();
+    match expected.symmetric_difference(&state.expiries).next() {
+        Some((due, place, id)) => Err(format!("producer {id} of {place:?}, due at {due}")),
         None => Ok(()),
     }
 }

@@ -43,6 +43,8 @@ pub struct ProducerState {
     /// Records appended under this epoch, as far as `REACH`.
     appended: u32,
     last_at: Millis,
+    /// When to look whether it has expired; it has not before.
+    due: Millis,
 }
 
 /// A batch that a producer appended.
@@ -73,7 +75,7 @@ const fn forward(from: i32, steps: u32) -> i32 {
 }
 
 impl ProducerState {
-    const fn new(epoch: i16) -> Self {
+    const fn new(epoch: i16, due: Millis) -> Self {
         let empty = ProducerBatch {
             first_sequence: 0,
             last_sequence: 0,
@@ -85,6 +87,7 @@ impl ProducerState {
             batches: [empty; PRODUCER_BATCHES],
             appended: 0,
             last_at: 0,
+            due,
         }
     }
 
@@ -114,6 +117,11 @@ impl ProducerState {
     #[must_use]
     pub const fn last_at(&self) -> Millis {
         self.last_at
+    }
+
+    /// When to look whether it has expired.
+    pub(crate) const fn due(&self) -> Millis {
+        self.due
     }
 
     const fn expires_at(&self, expiration: Millis) -> Millis {
@@ -223,13 +231,21 @@ impl Producers {
         self.0.is_empty()
     }
 
-    pub(crate) fn remove(&mut self, id: ProducerId) {
-        self.0.remove(&id);
-    }
-
-    /// When a producer is to be forgotten if it stays idle.
-    pub(crate) fn expires_at(&self, id: ProducerId, expiration: Millis) -> Option<Millis> {
-        self.0.get(&id).map(|state| state.expires_at(expiration))
+    /// Forgets a producer if it has expired; if not, says when to look again.
+    pub(crate) fn expire(
+        &mut self,
+        id: ProducerId,
+        at: Millis,
+        expiration: Millis,
+    ) -> Option<Millis> {
+        let state = self.0.get_mut(&id)?;
+        let due = state.expires_at(expiration);
+        if due <= at {
+            self.0.remove(&id);
+            return None;
+        }
+        state.due = due;
+        Some(due)
     }
 
     /// Judges a batch of `records` (1 to 2^31) whose stamp has no negative field.
@@ -246,7 +262,8 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that was judged fit to append. True when the producer was not known.
+    /// Remembers a batch that was judged fit to append. For a producer that is new, says when to
+    /// look whether it has expired.
     pub(crate) fn record(
         &mut self,
         stamp: &ProducerStamp,
@@ -254,14 +271,17 @@ impl Producers {
         base_offset: Offset,
         at: Millis,
         expiration: Millis,
-    ) -> bool {
+    ) -> Option<Millis> {
         let mut is_new = false;
         let state = self.0.entry(stamp.id).or_insert_with(|| {
             is_new = true;
-            Box::new(ProducerState::new(stamp.epoch))
+            Box::new(ProducerState::new(
+                stamp.epoch,
+                at.saturating_add(expiration),
+            ))
         });
         if !is_new && (state.epoch != stamp.epoch || state.expires_at(expiration) <= at) {
-            **state = ProducerState::new(stamp.epoch);
+            **state = ProducerState::new(stamp.epoch, state.due);
         }
         let first_sequence = stamp.base_sequence;
         let last_sequence = forward(first_sequence, records - 1);
@@ -273,7 +293,7 @@ impl Producers {
             },
             at,
         );
-        is_new
+        is_new.then_some(state.due)
     }
 
     pub(crate) fn check(&self, next_offset: Offset) -> Result<(), String> {

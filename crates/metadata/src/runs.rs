@@ -220,14 +220,19 @@ impl Partition {
         self.producers.get_or_insert_default()
     }
 
-    /// Forgets a producer that has expired.
-    pub(crate) fn forget_producer(&mut self, id: ProducerId) {
-        if let Some(producers) = &mut self.producers {
-            producers.remove(id);
-            if producers.is_empty() {
-                self.producers = None;
-            }
+    /// Forgets a producer if it has expired; if not, says when to look again.
+    pub(crate) fn expire_producer(
+        &mut self,
+        id: ProducerId,
+        at: Millis,
+        expiration: Millis,
+    ) -> Option<Millis> {
+        let producers = self.producers.as_mut()?;
+        let due = producers.expire(id, at, expiration);
+        if producers.is_empty() {
+            self.producers = None;
         }
+        due
     }
 
     /// Whether `records` more offsets and `bytes` more bytes can be counted.

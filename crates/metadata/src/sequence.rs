@@ -97,8 +97,7 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
             log_start: partition.log_start(),
         });
         rows += run_rows;
-        for producer in new_producers {
-            let due = command.at.saturating_add(expiration);
+        for (due, producer) in new_producers {
             state.expiries.insert((due, run.partition, producer));
         }
         if inline_bytes > 0 {
@@ -165,15 +164,8 @@ fn sweep(state: &mut State, at: Millis, expiration: Millis) {
         let Some(partition) = state.partition_mut(place) else {
             continue;
         };
-        match partition
-            .producers()
-            .and_then(|known| known.expires_at(producer, expiration))
-        {
-            Some(due) if due > at => {
-                state.expiries.insert((due, place, producer));
-            }
-            Some(_) => partition.forget_producer(producer),
-            None => {}
+        if let Some(due) = partition.expire_producer(producer, at, expiration) {
+            state.expiries.insert((due, place, producer));
         }
     }
 }
@@ -188,7 +180,8 @@ struct Append<'a> {
     open: Option<Open>,
     rows: u64,
     inline_bytes: u64,
-    new_producers: Vec<ProducerId>,
+    /// When to look whether they have expired.
+    new_producers: Vec<(Millis, ProducerId)>,
 }
 
 struct Open {
@@ -244,9 +237,8 @@ impl Append<'_> {
                 Verdict::Refuse(code) => return BatchOutcome::Refused(code),
             }
             let producers: &mut Producers = self.partition.producers_mut();
-            if producers.record(stamp, batch.records, base_offset, self.at, self.expiration) {
-                self.new_producers.push(stamp.id);
-            }
+            let due = producers.record(stamp, batch.records, base_offset, self.at, self.expiration);
+            self.new_producers.extend(due.map(|due| (due, stamp.id)));
         }
         let (bytes, records) = (u64::from(batch.bytes), Offset::from(batch.records));
         match &mut self.open {

@@ -31,11 +31,10 @@
 //!    length, location: 0 object id and position, 1 the bytes) and an option of its producers, a map
 //!    by producer id: epoch, how many of the five batches that follow are in use, five times (first
 //!    sequence, last sequence, base offset), records appended in this epoch (at most 2^30), time of
-//!    the last append;
+//!    the last append, time at which to look whether it has expired;
 //! 5. groups, a map by id: an option of the record, and the offsets, a map by topic id and partition;
 //! 6. live objects, a map of object id to length; dead objects, the same;
-//! 7. producers by time of expiry, a list of time, topic id, partition, producer id;
-//! 8. the next producer id.
+//! 7. the next producer id.
 //!
 //! Maps and sets are in the order of their keys, so equal states have equal bytes. Whatever can be
 //! counted from these fields is counted when they are read, and the whole is checked.

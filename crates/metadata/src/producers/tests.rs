@@ -190,11 +190,8 @@ impl Model {
             Some(current) if epoch < current => {
                 return refused(ErrorCode::InvalidProducerEpoch);
             }
-            Some(current) if epoch > current => {
-                if first != 0 {
-                    return OUT_OF_ORDER;
-                }
-            }
+            Some(current) if epoch > current && first != 0 => return OUT_OF_ORDER,
+            Some(current) if epoch > current => {}
             Some(_) => {
                 if let Some(same) = remembered.iter().find(|batch| batch.2 == sequences) {
                     return duplicate(same.3);

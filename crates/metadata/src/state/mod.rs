@@ -35,13 +35,15 @@ pub struct State {
     pub(crate) topics: BTreeMap<TopicId, Topic>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) objects: Objects,
-    pub(crate) expiries: Expiries,
+
     pub(crate) next_producer_id: ProducerId,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
     #[serde(skip_serializing)]
     pub(crate) identities: BTreeMap<u128, AgentId>,
+    #[serde(skip_serializing)]
+    pub(crate) expiries: Expiries,
     #[serde(skip_serializing)]
     pub(crate) inline_partitions: BTreeSet<TopicPartition>,
     #[serde(skip_serializing)]
@@ -57,7 +59,6 @@ pub(crate) struct StoredState {
     topics: BTreeMap<TopicId, Topic>,
     groups: BTreeMap<String, Group>,
     objects: Objects,
-    expiries: Expiries,
     next_producer_id: ProducerId,
 }
 
@@ -72,7 +73,7 @@ impl TryFrom<StoredState> for State {
             topics: stored.topics,
             groups: stored.groups,
             objects: stored.objects,
-            expiries: stored.expiries,
+
             next_producer_id: stored.next_producer_id,
             ..Self::default()
         };
@@ -88,6 +89,10 @@ impl TryFrom<StoredState> for State {
                 if partition.has_inline() {
                     state.inline_partitions.insert(place);
                 }
+                let producers = partition.producer_states();
+                state
+                    .expiries
+                    .extend(producers.map(|(id, known)| (known.due(), place, id)));
             }
         }
         for (id, registration) in &state.agents {

@@ -219,6 +219,9 @@ pub(super) fn delete(
             state.inline_partitions.remove(&place);
         }
         partition.runs().for_each(|run| state.let_go(run));
+        for (id, producer) in partition.producer_states() {
+            state.expiries.remove(&(producer.due(), place, id));
+        }
     }
     groups::forget_topic(state, id, changes);
     changes.push(Change::Topics);

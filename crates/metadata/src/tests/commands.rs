@@ -92,7 +92,7 @@ fn chunk_runs() -> impl Strategy<Value = Vec<ChunkRun>> {
 fn location() -> impl Strategy<Value = Location> {
     let bytes = prop_oneof![6 => Just(400u64), 1 => uint()];
     prop_oneof![
-        (0u128..6, bytes).prop_map(|(object, bytes)| Location::Object {
+        (0u128..60, bytes).prop_map(|(object, bytes)| Location::Object {
             object: ObjectId(object),
             bytes
         }),
@@ -227,12 +227,12 @@ fn register() -> impl Strategy<Value = Command> {
 pub(super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => register(),
-        3 => create(),
+        2 => create(),
         1 => topic().prop_map(|topic| Command::DeleteTopic { topic }),
         1 => (topic(), -1i32..6).prop_map(|(topic, count)| Command::CreatePartitions { topic, count }),
         1 => configs(),
-        12 => sequence(),
-        4 => settle(),
+        30 => sequence(),
+        8 => settle(),
         1 => any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
         3 => (place(), int()).prop_map(|(partition, offset)| {
             Command::AdvanceLogStart(AdvanceLogStart { partition, offset })

@@ -1,48 +1,128 @@
 //! Random histories: invariants, replay, snapshots, retries.
 
-use alluvium_types::{ChunkNumber, Offset, TopicPartition};
+use alluvium_types::{AgentEpoch, ChunkNumber, Offset, TopicId, TopicPartition};
 use proptest::prelude::*;
 
 use super::commands::command;
-use crate::testing::{ORIGIN, register};
+use crate::state::Place;
+use crate::testing::{NOW, ORIGIN, create, register};
 use crate::*;
 
-/// Gives most chunks the number that is expected, and most settlements something to settle.
+/// A cluster with something in it for random commands to meet.
+fn prepared() -> Vec<Command> {
+    let mut commands = vec![register(1)];
+    for (id, name) in [(1, "a"), (2, "b"), (3, "a_b")] {
+        commands.push(create(name, TopicId([id; 16]), 3));
+    }
+    commands
+}
+
+/// Gives most commands the agent, number, sequences and stretches that are expected.
 fn aim(state: &State, command: Command, pick: u64) -> Command {
+    let known = state
+        .agents
+        .get(&ORIGIN.agent)
+        .map_or(0, |known| known.agent.epoch.0);
+    let aimed = !pick.is_multiple_of(8);
+    let origin = AgentOrigin {
+        epoch: AgentEpoch(known),
+        ..ORIGIN
+    };
     match command {
-        Command::Sequence(mut sequence) if sequence.origin == ORIGIN && pick % 8 > 0 => {
-            let next = (1..).find(|number| {
-                let log = state.agents.get(&ORIGIN.agent).map(|agent| &agent.chunks);
-                log.is_none_or(|log| {
-                    let place = log.place(ChunkNumber(*number));
-                    matches!(place, crate::state::Place::Next)
-                })
-            });
-            sequence.chunk = ChunkNumber(next.unwrap());
+        Command::Sequence(sequence) if aimed => {
+            let mut sequence = Sequence {
+                origin,
+                sealed_at: sequence.at,
+                ..sequence
+            };
+            let log = state.agents.get(&ORIGIN.agent).map(|known| &known.chunks);
+            let is_next =
+                |number: &u64| matches!(log.unwrap().place(ChunkNumber(*number)), Place::Next);
+            sequence.chunk = ChunkNumber((1..).find(is_next).unwrap());
+            if !pick.is_multiple_of(5) {
+                sequence = tame(sequence);
+            }
+            for run in &mut sequence.runs {
+                run.batches
+                    .iter_mut()
+                    .for_each(|batch| follow(state, run.partition, batch, pick));
+            }
             Command::Sequence(sequence)
         }
-        Command::Settle(mut settle) if pick % 4 > 0 => {
-            settle.bytes = 4000;
-            settle.runs = state
+        Command::Settle(settle) if aimed => {
+            let runs = state
                 .inline_partitions()
-                .flat_map(|place| {
-                    let runs: Vec<_> = state.partition(place).unwrap().runs().collect();
-                    runs.into_iter()
-                        .filter(|run| run.inline().is_some())
-                        .map(move |run| SettleRun {
-                            partition: place,
-                            base_offset: run.base_offset,
-                            end_offset: run.end_offset,
-                            position: pick % 100,
-                            length: run.length,
-                        })
-                })
-                .filter(|run| run.base_offset.unsigned_abs() % 3 != pick % 3)
-                .collect();
-            Command::Settle(settle)
+                .flat_map(|place| stretches(state, place, pick));
+            let runs = runs.collect();
+            Command::Settle(Settle {
+                origin,
+                bytes: 4000,
+                runs,
+                ..settle
+            })
         }
+        Command::CommitOffsets(commit) if aimed => {
+            Command::CommitOffsets(CommitOffsets { origin, ..commit })
+        }
+        Command::PutGroup(put) if aimed => Command::PutGroup(PutGroup { origin, ..put }),
         other => other,
     }
+}
+
+/// Brings a chunk's numbers to where they can be true.
+fn tame(mut sequence: Sequence) -> Sequence {
+    sequence.at = NOW + sequence.at.rem_euclid(1000);
+    sequence.sealed_at = sequence.at;
+    for run in &mut sequence.runs {
+        run.partition.partition = run.partition.partition.rem_euclid(3);
+        run.position %= 300;
+        run.batches
+            .retain(|batch| batch.bytes <= 20 && batch.records <= 4);
+    }
+    sequence.runs.sort_by_key(|run| run.partition);
+    sequence.runs.dedup_by_key(|run| run.partition);
+    sequence
+}
+
+/// Lets many batches follow what their producer appended last, or repeat it.
+fn follow(state: &State, place: TopicPartition, batch: &mut BatchStamp, pick: u64) {
+    let Some(stamp) = &mut batch.producer else {
+        return;
+    };
+    let partition = state.partition(place);
+    let found = partition.and_then(|partition| {
+        partition
+            .producer_states()
+            .find(|(id, _)| *id == stamp.id)
+            .map(|(_, found)| found)
+    });
+    let Some(found) = found else { return };
+    let last = *found.batches().last().unwrap();
+    match pick % 3 {
+        0 => stamp.base_sequence = last.last_sequence.checked_add(1).unwrap_or(0),
+        1 => {
+            stamp.base_sequence = last.first_sequence;
+            let records = i64::from(last.last_sequence) - i64::from(last.first_sequence) + 1;
+            batch.records = u32::try_from(records).unwrap_or(1);
+        }
+        _ => return,
+    }
+    stamp.epoch = found.epoch();
+}
+
+/// The inline runs of a partition, each alone or two together.
+fn stretches(state: &State, place: TopicPartition, pick: u64) -> Vec<SettleRun> {
+    let runs: Vec<&Run> = state.partition(place).unwrap().runs().collect();
+    let wide = if pick.is_multiple_of(2) { 1 } else { 2 };
+    let whole = |runs: &&[&Run]| runs.iter().all(|run| run.inline().is_some());
+    let settled = |runs: &[&Run]| SettleRun {
+        partition: place,
+        base_offset: runs[0].base_offset,
+        end_offset: runs[runs.len() - 1].end_offset,
+        position: runs[0].base_offset.unsigned_abs() % 500,
+        length: runs.iter().map(|run| run.length).sum(),
+    };
+    runs.chunks(wide).filter(whole).map(settled).collect()
 }
 
 /// High watermark and log start of every partition.
@@ -79,8 +159,10 @@ proptest! {
         history in prop::collection::vec((command(), any::<u64>()), 1..60),
     ) {
         let mut state = State::default();
-        let mut log = vec![register(1)];
-        state.apply(register(1), &mut Vec::new());
+        let mut log = prepared();
+        for command in log.clone() {
+            state.apply(command, &mut Vec::new());
+        }
         for (command, pick) in history {
             let command = aim(&state, command, pick);
             let before = state.clone();

@@ -198,3 +198,14 @@ fn the_log_start_goes_up_and_lets_whole_runs_go() {
     let outcome = cluster.refused(Command::AdvanceLogStart(elsewhere));
     assert_eq!(outcome, ErrorCode::UnknownTopicOrPartition);
 }
+
+#[test]
+fn a_topic_made_again_under_its_old_id_knows_no_producers() {
+    let mut cluster = Cluster::new(1);
+    cluster.append(&[crate::testing::from(1, 5, 0, 1)]);
+    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    assert_eq!(cluster.state.producers(), 0);
+    cluster.apply(create("topic", TOPIC, 1));
+    let outcome = cluster.append(&[crate::testing::from(1, 0, 0, 1)]);
+    assert_eq!(outcome, [crate::testing::appended(0)]);
+}
