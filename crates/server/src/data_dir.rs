@@ -67,10 +67,11 @@ impl DataDir {
         };
         match fs::read_to_string(&path) {
             Ok(text) => u128::from_str_radix(text.trim(), 16).map_err(|_| {
-                named(format!(
+                named(
                     "the file identity does not hold 32 hexadecimal digits; restore it, or remove \
                      it and this agent gets a new node id"
-                ))
+                        .to_owned(),
+                )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = rand::random::<u128>();
