@@ -1,6 +1,7 @@
 //! The admin APIs as clients see them. Every answer must be encodable in its version.
 
 mod configs;
+mod groups;
 mod topics;
 
 use std::collections::BTreeMap;
