@@ -126,43 +126,64 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("group.share.max.assignment.interval.ms", "15000")
         .at_least(0.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.max.delivery.count.limit", "10").no_effect(NEW_GROUPS),
+    int("group.share.max.delivery.count.limit", "10")
+        .rule(Rule::Between(5.0, 25.0))
+        .no_effect(NEW_GROUPS),
     int("group.share.max.heartbeat.interval.ms", "15000")
         .at_least(1.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.max.partition.max.record.locks", "4000").no_effect(NEW_GROUPS),
-    int("group.share.max.record.lock.duration.ms", "60000").no_effect(NEW_GROUPS),
+    int("group.share.max.partition.max.record.locks", "4000")
+        .rule(Rule::Between(2_000.0, 10_000.0))
+        .no_effect(NEW_GROUPS),
+    int("group.share.max.record.lock.duration.ms", "60000")
+        .rule(Rule::Between(30_000.0, 3_600_000.0))
+        .no_effect(NEW_GROUPS),
     int("group.share.max.session.timeout.ms", "60000")
         .at_least(1.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.max.share.sessions", "2000").no_effect(NEW_GROUPS),
+    int("group.share.max.share.sessions", "2000")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
     int("group.share.max.size", "200")
         .rule(Rule::Between(1.0, 1000.0))
         .no_effect(NEW_GROUPS),
     int("group.share.min.assignment.interval.ms", "0")
         .at_least(0.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.min.delivery.count.limit", "2").no_effect(NEW_GROUPS),
+    int("group.share.min.delivery.count.limit", "2")
+        .rule(Rule::Between(2.0, 5.0))
+        .no_effect(NEW_GROUPS),
     int("group.share.min.heartbeat.interval.ms", "5000")
         .at_least(1.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.min.partition.max.record.locks", "100").no_effect(NEW_GROUPS),
-    int("group.share.min.record.lock.duration.ms", "15000").no_effect(NEW_GROUPS),
+    int("group.share.min.partition.max.record.locks", "100")
+        .rule(Rule::Between(100.0, 2_000.0))
+        .no_effect(NEW_GROUPS),
+    int("group.share.min.record.lock.duration.ms", "15000")
+        .rule(Rule::Between(1_000.0, 30_000.0))
+        .no_effect(NEW_GROUPS),
     int("group.share.min.session.timeout.ms", "45000")
         .at_least(1.0)
         .no_effect(NEW_GROUPS),
-    int("group.share.partition.max.record.locks", "2000").no_effect(NEW_GROUPS),
+    int("group.share.partition.max.record.locks", "2000")
+        .rule(Rule::Between(100.0, 10_000.0))
+        .no_effect(NEW_GROUPS),
     string(
         "group.share.persister.class.name",
         "org.apache.kafka.server.share.persister.DefaultStatePersister",
     )
     .no_effect(NEW_GROUPS),
-    int("group.share.record.lock.duration.ms", "30000").no_effect(NEW_GROUPS),
+    int("group.share.record.lock.duration.ms", "30000")
+        .rule(Rule::Between(1_000.0, 3_600_000.0))
+        .no_effect(NEW_GROUPS),
     int("group.share.session.timeout.ms", "45000")
         .at_least(1.0)
         .no_effect(NEW_GROUPS),
-    int("share.coordinator.append.linger.ms", "-1").no_effect(NEW_GROUPS),
+    int("share.coordinator.append.linger.ms", "-1")
+        .at_least(-1.0)
+        .no_effect(NEW_GROUPS),
     int("share.coordinator.cached.buffer.max.bytes", "1048588")
+        .at_least(524_288.0)
         .dynamic()
         .no_effect(NEW_GROUPS),
     int(
@@ -170,20 +191,35 @@ pub(super) const CONFIGS: &[Definition] = &[
         "300000",
     )
     .no_effect(NEW_GROUPS),
-    int("share.coordinator.load.buffer.size", "5242880").no_effect(NEW_GROUPS),
+    int("share.coordinator.load.buffer.size", "5242880")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
     int(
         "share.coordinator.snapshot.update.records.per.snapshot",
         "500",
     )
+    .rule(Rule::Between(0.0, 500.0))
     .no_effect(NEW_GROUPS),
     int("share.coordinator.state.topic.compression.codec", "0").no_effect(NEW_GROUPS),
-    short("share.coordinator.state.topic.min.isr", "2").no_effect(NEW_GROUPS),
-    int("share.coordinator.state.topic.num.partitions", "50").no_effect(NEW_GROUPS),
+    short("share.coordinator.state.topic.min.isr", "2")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
+    int("share.coordinator.state.topic.num.partitions", "50")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
     int("share.coordinator.state.topic.prune.interval.ms", "300000").no_effect(NEW_GROUPS),
-    short("share.coordinator.state.topic.replication.factor", "3").no_effect(NEW_GROUPS),
-    int("share.coordinator.state.topic.segment.bytes", "104857600").no_effect(NEW_GROUPS),
-    int("share.coordinator.threads", "1").no_effect(THREADS),
-    int("share.coordinator.write.timeout.ms", "5000").no_effect(NEW_GROUPS),
+    short("share.coordinator.state.topic.replication.factor", "3")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
+    int("share.coordinator.state.topic.segment.bytes", "104857600")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
+    int("share.coordinator.threads", "1")
+        .at_least(1.0)
+        .no_effect(THREADS),
+    int("share.coordinator.write.timeout.ms", "5000")
+        .at_least(1.0)
+        .no_effect(NEW_GROUPS),
     int("share.fetch.purgatory.purge.interval.requests", "1000").no_effect(PURGATORY),
     // Streams groups of KIP-1071.
     int("group.streams.assignment.interval.ms", "1000")

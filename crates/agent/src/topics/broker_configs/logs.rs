@@ -88,6 +88,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .dynamic()
         .no_effect(CLEANER),
     // Files.
+    list("cordoned.log.dirs", "").refused(PLACES),
     list("log.dir", "/tmp/kafka-logs").refused(PLACES),
     list("log.dirs", "").null().refused(PLACES),
     long("log.dir.failure.timeout.ms", "30000")

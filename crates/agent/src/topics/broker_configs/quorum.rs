@@ -19,20 +19,32 @@ pub(super) const CONFIGS: &[Definition] = &[
     long("controller.performance.sample.period.ms", "60000")
         .at_least(100.0)
         .no_effect(QUORUM),
-    int("controller.quorum.append.linger.ms", "25").no_effect(QUORUM),
+    int("controller.quorum.append.linger.ms", "25")
+        .at_least(0.0)
+        .no_effect(QUORUM),
     boolean("controller.quorum.auto.join.enable", "false").no_effect(QUORUM),
     list("controller.quorum.bootstrap.servers", "").refused(QUORUM),
-    int("controller.quorum.election.backoff.max.ms", "1000").no_effect(QUORUM),
-    int("controller.quorum.election.timeout.ms", "1000").no_effect(QUORUM),
-    int("controller.quorum.fetch.max.bytes", "1048576")
+    int("controller.quorum.election.backoff.max.ms", "1000")
         .at_least(0.0)
+        .no_effect(QUORUM),
+    int("controller.quorum.election.timeout.ms", "1000")
+        .at_least(0.0)
+        .no_effect(QUORUM),
+    int("controller.quorum.fetch.max.bytes", "1048576")
+        .at_least(1.0)
         .no_effect(QUORUM),
     int("controller.quorum.fetch.snapshot.max.bytes", "1048576")
+        .at_least(1.0)
+        .no_effect(QUORUM),
+    int("controller.quorum.fetch.timeout.ms", "2000")
         .at_least(0.0)
         .no_effect(QUORUM),
-    int("controller.quorum.fetch.timeout.ms", "2000").no_effect(QUORUM),
-    int("controller.quorum.request.timeout.ms", "2000").no_effect(QUORUM),
-    int("controller.quorum.retry.backoff.ms", "20").no_effect(QUORUM),
+    int("controller.quorum.request.timeout.ms", "2000")
+        .at_least(0.0)
+        .no_effect(QUORUM),
+    int("controller.quorum.retry.backoff.ms", "20")
+        .at_least(0.0)
+        .no_effect(QUORUM),
     list("controller.quorum.voters", "").refused(QUORUM),
     long("internal.metadata.delete.delay.millis", "60000").no_effect(QUORUM),
     int("internal.metadata.log.segment.bytes", "")
@@ -50,7 +62,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(0.0)
         .no_effect(QUORUM),
     int("metadata.log.segment.bytes", "1073741824")
-        .at_least(12.0)
+        .at_least(8_388_608.0)
         .no_effect(QUORUM),
     long("metadata.log.segment.ms", "604800000").no_effect(QUORUM),
     int("metadata.max.idle.interval.ms", "500")

@@ -2,7 +2,7 @@
 //! listener that is open although it was configured not to be is worse than none.
 
 use crate::topics::definition::{
-    Definition, Kind, boolean, double, int, list, long, short, string,
+    Definition, Kind, Rule, boolean, double, int, list, long, short, string,
 };
 use crate::topics::reasons::{DELEGATION, SECURITY};
 
@@ -16,11 +16,19 @@ pub(super) const CONFIGS: &[Definition] = &[
     .refused(SECURITY),
     string("security.inter.broker.protocol", "PLAINTEXT").refused(SECURITY),
     string("security.providers", "").null().refused(SECURITY),
-    int("connection.failed.authentication.delay.ms", "100").refused(SECURITY),
+    int("connection.failed.authentication.delay.ms", "100")
+        .at_least(0.0)
+        .refused(SECURITY),
     long("connections.max.reauth.ms", "0").refused(SECURITY),
-    long("delegation.token.expiry.check.interval.ms", "3600000").refused(DELEGATION),
-    long("delegation.token.expiry.time.ms", "86400000").refused(DELEGATION),
-    long("delegation.token.max.lifetime.ms", "604800000").refused(DELEGATION),
+    long("delegation.token.expiry.check.interval.ms", "3600000")
+        .at_least(1.0)
+        .refused(DELEGATION),
+    long("delegation.token.expiry.time.ms", "86400000")
+        .at_least(1.0)
+        .refused(DELEGATION),
+    long("delegation.token.max.lifetime.ms", "604800000")
+        .at_least(1.0)
+        .refused(DELEGATION),
     string("delegation.token.secret.key", "")
         .of(Kind::Password)
         .null()
@@ -68,12 +76,16 @@ pub(super) const CONFIGS: &[Definition] = &[
     string("sasl.oauthbearer.assertion.claim.aud", "")
         .null()
         .refused(SECURITY),
-    int("sasl.oauthbearer.assertion.claim.exp.seconds", "300").refused(SECURITY),
+    int("sasl.oauthbearer.assertion.claim.exp.seconds", "300")
+        .rule(Rule::Between(0.0, 86_400.0))
+        .refused(SECURITY),
     string("sasl.oauthbearer.assertion.claim.iss", "")
         .null()
         .refused(SECURITY),
     boolean("sasl.oauthbearer.assertion.claim.jti.include", "false").refused(SECURITY),
-    int("sasl.oauthbearer.assertion.claim.nbf.seconds", "60").refused(SECURITY),
+    int("sasl.oauthbearer.assertion.claim.nbf.seconds", "60")
+        .rule(Rule::Between(0.0, 3_600.0))
+        .refused(SECURITY),
     string("sasl.oauthbearer.assertion.claim.sub", "")
         .null()
         .refused(SECURITY),

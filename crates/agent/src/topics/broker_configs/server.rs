@@ -64,12 +64,15 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(1.0)
         .no_effect(REPLICATION),
     boolean("auto.leader.rebalance.enable", "true").no_effect(REPLICATION),
-    int("leader.imbalance.check.interval.seconds", "300")
+    long("leader.imbalance.check.interval.seconds", "300")
         .at_least(1.0)
         .no_effect(REPLICATION),
     int("leader.imbalance.per.broker.percentage", "10").no_effect(REPLICATION),
     int("controller.socket.timeout.ms", "30000").no_effect(REPLICATION),
-    int("num.replica.fetchers", "1").no_effect(REPLICATION),
+    int("num.replica.fetchers", "1")
+        .dynamic()
+        .at_least(1.0)
+        .no_effect(REPLICATION),
     int("num.replica.alter.log.dirs.threads", "")
         .null()
         .no_effect(REPLICATION),
@@ -95,6 +98,12 @@ pub(super) const CONFIGS: &[Definition] = &[
         .dynamic()
         .no_effect(REPLICATION),
     // Transactions and idempotent producers.
+    int("add.partitions.to.txn.retry.backoff.ms", "20")
+        .at_least(1.0)
+        .no_effect(TRANSACTIONS),
+    int("add.partitions.to.txn.retry.backoff.max.ms", "100")
+        .at_least(0.0)
+        .no_effect(TRANSACTIONS),
     int("producer.id.expiration.ms", "86400000")
         .at_least(1.0)
         .dynamic()
@@ -214,7 +223,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     boolean("controlled.shutdown.enable", "true")
         .no_effect("a shutdown always flushes and answers what is in flight"),
     int("broker.id", "-1").refused(IDENTITY),
-    int("node.id", "").null().refused(IDENTITY),
+    int("node.id", "").at_least(0.0).null().refused(IDENTITY),
     string("broker.rack", "").null().refused("use agent.zone"),
     list("process.roles", "").null().refused(ROLES),
     list("config.providers", "").refused(PLUGINS),

@@ -23,6 +23,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(1.0)
         .no_effect(REMOTE),
     int("remote.log.manager.copier.thread.pool.size", "10")
+        .at_least(1.0)
         .dynamic()
         .no_effect(REMOTE),
     long("remote.log.manager.copy.max.bytes.per.second", MAX)
@@ -36,6 +37,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(1.0)
         .no_effect(REMOTE),
     int("remote.log.manager.expiration.thread.pool.size", "10")
+        .at_least(1.0)
         .dynamic()
         .no_effect(REMOTE),
     long("remote.log.manager.fetch.max.bytes.per.second", MAX)
@@ -49,6 +51,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(1.0)
         .no_effect(REMOTE),
     int("remote.log.manager.follower.thread.pool.size", "2")
+        .at_least(1.0)
         .dynamic()
         .no_effect(REMOTE),
     long("remote.log.manager.task.interval.ms", "30000")
