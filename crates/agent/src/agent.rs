@@ -168,3 +168,76 @@ impl Agent {
         self.fetch.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use alluvium_storage::disk::LocalDisk;
+    use alluvium_types::{ErrorCode, SystemClock, TopicPartition};
+
+    use super::*;
+    use crate::fetch::ReadPartition;
+    use crate::testing::{NO_WAIT, decode, idempotent, send, values};
+
+    #[tokio::test]
+    async fn an_agent_that_starts_again_goes_on_where_it_stopped() {
+        let metadata = Metadata::in_memory();
+        let bucket = Bucket::open("memory://", LocalDisk::shared())
+            .await
+            .unwrap();
+        let topics = Topics::new(BTreeMap::new()).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let start = || async {
+            let (metadata, bucket) = (metadata.clone(), bucket.clone());
+            let (clock, topics) = (Arc::clone(&clock), topics.clone());
+            let config = AgentConfig {
+                identity: 4,
+                ..AgentConfig::default()
+            };
+            Agent::start(config, metadata, bucket, clock, topics, TopicId([1; 16]))
+                .await
+                .unwrap()
+        };
+        let first = start().await;
+        let now = clock.now();
+        let topic = first
+            .topics
+            .auto_create(&metadata, now, "clicks")
+            .await
+            .unwrap();
+        let at = TopicPartition::new(topic, 0);
+        let id = first.producer_ids.next().await.unwrap();
+        let produced = send(&first.produce.connect(), at, idempotent(&["a"], id, 0)).await;
+        assert_eq!((produced.error, produced.base_offset), (ErrorCode::None, 0));
+        assert!(metadata.read(alluvium_metadata::State::inline_bytes) > 0);
+        first.shutdown().await;
+        assert_eq!(metadata.read(alluvium_metadata::State::inline_bytes), 0);
+
+        let second = start().await;
+        assert_eq!(second.origin.agent, first.origin.agent);
+        assert!(second.origin.epoch > first.origin.epoch);
+        let connection = second.produce.connect();
+        // A retry of what the first one answered, then the next.
+        assert_eq!(
+            send(&connection, at, idempotent(&["a"], id, 0))
+                .await
+                .base_offset,
+            0
+        );
+        assert_eq!(
+            send(&connection, at, idempotent(&["b"], id, 1))
+                .await
+                .base_offset,
+            1
+        );
+        let asked = [ReadPartition {
+            partition: at,
+            offset: 0,
+            max_bytes: 1 << 20,
+        }];
+        let result = second.fetch.read(&asked, NO_WAIT).await;
+        assert_eq!(values(&decode(&result[0])), ["a", "b"]);
+        second.shutdown().await;
+    }
+}

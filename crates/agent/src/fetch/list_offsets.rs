@@ -10,7 +10,7 @@ use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition, limits};
 
 use super::OffsetSpec;
 use super::plan::PlannedRun;
-use super::run_reader::{RunReader, unreadable};
+use super::run_reader::{RunReader, Start, unreadable};
 use super::seek::{Target, seek};
 use super::source::{ReadError, Source};
 
@@ -62,7 +62,7 @@ pub(super) async fn list_offset(
                 it.run_of_max_timestamp().map(search)
             })?;
             match greatest {
-                Some(search) => search.run(source, metadata).await,
+                Some(search) => search.greatest(source, metadata).await,
                 None => Ok(None),
             }
         }
@@ -138,6 +138,43 @@ impl Search {
         }
         tracing::warn!(partition = ?self.partition, "too many runs to search for a time");
         Ok(None)
+    }
+
+    /// The record with the greatest timestamp, which the runs say is the one searched for. The
+    /// first run may owe it to records below the log start; then its batches are asked.
+    async fn greatest(
+        &self,
+        source: &Source,
+        metadata: &Metadata,
+    ) -> Result<Option<(Offset, Millis)>, ReadError> {
+        if let Some(found) = self.run(source, metadata).await? {
+            return Ok(Some(found));
+        }
+        let first_and_rest = look(metadata, self.partition, |state, partition| {
+            let mut runs = partition.runs_from(self.from);
+            let first = PlannedRun::new(runs.next()?, state);
+            Some((first, runs.map(|run| run.max_timestamp).max()))
+        });
+        let Ok(Some((first, rest))) = first_and_rest else {
+            return Ok(None);
+        };
+        let start = Start {
+            position: 0,
+            base_offset: first.base_offset,
+            slack: 0,
+        };
+        let mut reader = RunReader::new(source, self.partition, &first, start);
+        let mut greatest = rest;
+        while let Some(header) = reader.header().await? {
+            if header.last_offset() >= self.from {
+                greatest = greatest.max(Some(header.max_timestamp));
+            }
+            reader.skip(&header);
+        }
+        match greatest {
+            Some(timestamp) => Self { timestamp, ..*self }.run(source, metadata).await,
+            None => Ok(None),
+        }
     }
 
     async fn in_run(

@@ -1,12 +1,12 @@
 //! The read path: plan, read, assemble; and waiting at the tail.
 //!
-//! A fetch is planned in one glance at this node's view of the metadata ([`plan`]): which runs hold
+//! A fetch is planned in one glance at this node's view of the metadata (`plan`): which runs hold
 //! the offsets, and about how many bytes there are. When that is less than the client wants, it
-//! waits until one of its partitions changes ([`tail`]); nothing is read before it can be answered.
-//! Then the runs are read ([`read`]) from the metadata itself (inline), from recent chunks
-//! ([`recent`]) or through the cache ([`source`]), beginning where the footer's index says ([`seek`]),
-//! batch by batch ([`run_reader`]); bytes from the bucket are checked on the way. Each batch gets its
-//! offset and goes out as the slices it was read in ([`assemble`]).
+//! waits until one of its partitions changes (`tail`); nothing is read before it can be answered.
+//! Then the runs are read (`read`) from the metadata itself (inline), from recent chunks
+//! (`recent`) or through the cache (`source`), beginning where the footer's index says (`seek`),
+//! batch by batch (`run_reader`); bytes from the bucket are checked on the way. Each batch gets its
+//! offset and goes out as the slices it was read in (`assemble`).
 
 mod assemble;
 mod chain;

@@ -458,6 +458,34 @@ async fn offsets_are_found_by_time_in_every_codec_and_place() {
 }
 
 #[tokio::test]
+async fn the_greatest_time_is_that_of_a_record_that_is_still_there() {
+    let rig = Rig::with(forgetful()).await;
+    let topic = rig.topic("t", 1, &[("alluvium.lane", "object")]).await;
+    let at = TopicPartition::new(topic, 0);
+    let stamped = |millis| {
+        let record = Record {
+            timestamp: NOW + millis,
+            ..record("v")
+        };
+        records::encode(&[record], PLAIN).unwrap()
+    };
+    one_chunk(&rig, at, [50, 10, 30, 20].map(stamped).into()).await;
+    one_chunk(&rig, at, vec![stamped(25)]).await;
+    for (log_start, expected) in [(0, (0, NOW + 50)), (1, (2, NOW + 30)), (3, (4, NOW + 25))] {
+        let raise = AdvanceLogStart {
+            partition: at,
+            offset: log_start,
+        };
+        rig.metadata
+            .propose(Command::AdvanceLogStart(raise))
+            .await
+            .unwrap();
+        let found = rig.fetch.list_offset(at, OffsetSpec::MaxTimestamp).await;
+        assert_eq!(found, Ok(expected), "log start {log_start}");
+    }
+}
+
+#[tokio::test]
 async fn a_time_is_found_in_a_long_run() {
     let rig = Rig::with(forgetful()).await;
     let topic = rig.topic("t", 1, &[("alluvium.lane", "object")]).await;

@@ -133,3 +133,72 @@ impl Batches {
         (built, runs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alluvium_objects::Footer;
+    use alluvium_types::TopicId;
+
+    use super::*;
+
+    fn batch(partition: i32, bytes: Bytes) -> Batch {
+        let stamp = BatchStamp {
+            bytes: u32::try_from(bytes.len()).unwrap(),
+            records: 2,
+            max_timestamp: 7,
+            producer: None,
+        };
+        Batch {
+            partition: TopicPartition::new(TopicId([1; 16]), partition),
+            bytes,
+            stamp,
+        }
+    }
+
+    #[test]
+    fn small_batches_let_go_of_the_frame_they_came_in_and_large_ones_stay_slices() {
+        let frame = Bytes::from(vec![3; 100_000]);
+        let pieces = [0..100, 100..40_100, 40_100..40_300];
+        let mut batches = Batches(
+            pieces
+                .iter()
+                .map(|range| batch(0, frame.slice(range.clone())))
+                .collect(),
+        );
+        batches.gather_small();
+        let within = |bytes: &Bytes| frame.as_ptr_range().contains(&bytes.as_ptr());
+        let kept: Vec<_> = batches.0.iter().map(|batch| within(&batch.bytes)).collect();
+        assert_eq!(kept, [false, true, false]);
+        for (batch, range) in batches.0.iter().zip(pieces) {
+            assert_eq!(batch.bytes, frame.slice(range));
+        }
+    }
+
+    #[test]
+    fn both_forms_of_a_chunk_say_where_its_batches_lie() {
+        let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let batches = Batches(vec![
+            batch(0, text("aaa")),
+            batch(0, text("bb")),
+            batch(4, text("cccc")),
+            batch(5, text("d")),
+        ]);
+        let (location, runs) = batches.inline();
+        assert_eq!(location, Location::Inline(text("aaabbccccd")));
+        let positions: Vec<_> = runs.iter().map(|run| run.position).collect();
+        assert_eq!(positions, [0, 5, 9]);
+        assert_eq!(runs[0].batches.len(), 2);
+        let (built, runs) = batches.object(ObjectId(3), 1);
+        let object = built.parts.concat();
+        let footer = Footer::parse(&object, built.bytes).unwrap();
+        for (run, entry) in runs.iter().zip(&footer.runs) {
+            assert_eq!(
+                (run.partition, run.position),
+                (entry.partition, entry.position)
+            );
+            assert_eq!(run.batches.len(), entry.batches as usize);
+        }
+        let last = usize::try_from(runs[2].position).unwrap();
+        assert_eq!(object[last], b'd');
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant, sleep};
 
-use alluvium_cluster::Metadata;
+use alluvium_cluster::{Applied, Metadata, ProposeError};
 use alluvium_metadata::{
     AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Refusal, Sequence,
 };
@@ -62,17 +62,24 @@ impl Sequencer {
             .unzip();
         let metadata = self.metadata.clone();
         async move {
-            let outcomes = propose_until_known(&metadata, commands).await;
+            let propose = |commands| metadata.propose_many(commands);
+            let outcomes = propose_until_known(propose, commands).await;
             ids.into_iter().zip(outcomes).collect()
         }
     }
 }
 
-async fn propose_until_known(metadata: &Metadata, commands: Vec<Command>) -> Vec<Outcome> {
+async fn propose_until_known<Answer>(
+    propose: impl Fn(Vec<Command>) -> Answer,
+    commands: Vec<Command>,
+) -> Vec<Outcome>
+where
+    Answer: Future<Output = Result<Vec<Applied>, ProposeError>>,
+{
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     let started = Instant::now();
     loop {
-        match metadata.propose_many(commands.clone()).await {
+        match propose(commands.clone()).await {
             Ok(applied) => {
                 metrics::histogram!("alluvium_produce_sequence_seconds")
                     .record(started.elapsed().as_secs_f64());
@@ -164,4 +171,67 @@ fn refuse_chunk(flight: Flight, refusal: &Refusal) {
         flight,
         &ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use alluvium_metadata::Location;
+    use alluvium_types::AgentId;
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_commands_are_proposed_until_their_outcome_is_known() {
+        let origin = AgentOrigin {
+            agent: AgentId(1),
+            epoch: alluvium_types::AgentEpoch(1),
+        };
+        let metadata = Metadata::in_memory();
+        let clock: Arc<dyn Clock> = Arc::new(alluvium_types::ManualClock::new(5));
+        let mut sequencer = Sequencer {
+            origin,
+            metadata,
+            clock,
+            last_chunk: 0,
+        };
+        let proposal = |id| {
+            let location = Location::Inline(Bytes::new());
+            Proposal {
+                id,
+                location,
+                runs: Vec::new(),
+                sealed_at: 4,
+            }
+        };
+        // An agent that was never registered is refused, and its numbers go on all the same.
+        let outcomes = sequencer.propose(vec![proposal(8), proposal(9)]).await;
+        assert_eq!(
+            outcomes.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            [8, 9]
+        );
+        assert_eq!(sequencer.last_chunk, 2);
+
+        let commands = vec![Command::AllocateProducerIds { count: 1 }];
+        let seen = RefCell::new(Vec::new());
+        let propose = |commands: Vec<Command>| {
+            seen.borrow_mut().push(commands);
+            let attempts = seen.borrow().len();
+            async move {
+                match attempts {
+                    1 => Err(ProposeError::TimedOut),
+                    2..20 => Err(ProposeError::Unavailable("no leader".to_owned())),
+                    _ => Ok(vec![Applied {
+                        index: 1,
+                        outcome: Outcome::Done,
+                    }]),
+                }
+            }
+        };
+        let outcomes = propose_until_known(propose, commands.clone()).await;
+        assert_eq!(outcomes, [Outcome::Done]);
+        assert_eq!(seen.into_inner(), vec![commands; 20]);
+    }
 }

@@ -65,7 +65,10 @@ impl Flusher {
                 Some(uploaded) = self.uploads.join_next() => match uploaded {
                     Ok(uploaded) => self.uploaded(uploaded),
                     // The chunk of a task that panicked is answered when it is late.
-                    Err(error) => tracing::error!(%error, "an upload failed"),
+                    Err(error) => {
+                        tracing::error!(%error, "an upload failed");
+                        self.shared.buffer().put_ended();
+                    }
                 },
                 outcomes = settled(&mut self.proposing) => self.answer(outcomes),
             }

@@ -1,11 +1,11 @@
 //! The write path: check, buffer, seal, make durable, sequence, answer.
 //!
-//! A request is checked partition by partition on the task of its connection ([`check`]) and what is
-//! good goes into the [`buffer`], in the order in which it came. One task, the [`flusher`], owns all
-//! that follows: it seals what is due ([`seal`]), sorts it into a [`chunk`], has it uploaded
-//! ([`durable`]) or puts it into a command, proposes chunks in the order in which they were sealed
-//! wherever they share a partition ([`flight`], [`commit`]), and answers each request when the last
-//! of its batches is known ([`submission`]).
+//! A request is checked partition by partition on the task of its connection (`check`) and what is
+//! good goes into the `buffer`, in the order in which it came. One task, the `flusher`, owns all
+//! that follows: it seals what is due (`seal`), sorts it into a `chunk`, has it uploaded
+//! (`durable`) or puts it into a command, proposes chunks in the order in which they were sealed
+//! wherever they share a partition (`flight`, `commit`), and answers each request when the last
+//! of its batches is known (`submission`).
 //!
 //! # Lanes
 //!

@@ -91,10 +91,10 @@ impl Drop for Submission {
             .answers
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if answers.missing > 0 {
+        if answers.sender.is_some() {
             self.seat.answered();
+            answers.send();
         }
-        answers.send();
     }
 }
 
