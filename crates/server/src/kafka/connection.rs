@@ -116,7 +116,7 @@ impl Session {
     async fn read_ahead<R: AsyncRead + Unpin>(
         &self,
         mut frames: FrameReader<R>,
-        queue: mpsc::Sender<Work>,
+        queue: mpsc::Sender<Box<Work>>,
     ) {
         let producer = self.services.agent.produce.connect();
         let reading = async {
@@ -124,7 +124,7 @@ impl Session {
                 match self.next(&mut frames, &producer).await {
                     Ok(work) => {
                         self.in_hand.fetch_add(1, Ordering::Relaxed);
-                        place.send(work);
+                        place.send(Box::new(work));
                     }
                     Err(rejection) => return self.report(&rejection),
                 }
@@ -172,7 +172,7 @@ impl Session {
     async fn answer_in_order<W: AsyncWrite + Unpin>(
         &self,
         mut writer: AnswerWriter<W>,
-        mut queue: mpsc::Receiver<Work>,
+        mut queue: mpsc::Receiver<Box<Work>>,
     ) {
         let mut connected = true;
         while let Some(mut work) = self.take(&mut writer, &mut queue, &mut connected).await {
@@ -206,17 +206,14 @@ impl Session {
     async fn take<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut AnswerWriter<W>,
-        queue: &mut mpsc::Receiver<Work>,
+        queue: &mut mpsc::Receiver<Box<Work>>,
         connected: &mut bool,
-    ) -> Option<Work> {
+    ) -> Option<Box<Work>> {
         let mut next = queue.try_recv();
-        let is_ready = match &mut next {
-            Ok(Work {
-                todo: Todo::Produce(submitted),
-                ..
-            }) => submitted.is_ready(),
-            _ => false,
-        };
+        let is_ready = next.as_mut().is_ok_and(|work| match &mut work.todo {
+            Todo::Produce(submitted) => submitted.is_ready(),
+            Todo::Other { .. } => false,
+        });
         if *connected && !is_ready {
             *connected = self.check_sent(writer.flush().await);
         }

@@ -130,7 +130,8 @@ impl Acceptor {
         let abort = self.abort.clone();
         async move {
             services.metrics.connections.increment(1);
-            let serving = connection::serve(stream, peer, Arc::clone(&services));
+            // On the heap once, not once in each of the wrappers: most connections are idle.
+            let serving = Box::pin(connection::serve(stream, peer, Arc::clone(&services)));
             let serving = std::panic::AssertUnwindSafe(serving).catch_unwind();
             if let Some(Err(panic)) = abort.run_until_cancelled_owned(serving).await {
                 let reason = panic
