@@ -1,11 +1,14 @@
 //! The documentation says what the code does: the table of API keys, links, commands, paths.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be read fails the test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use alluvium_protocol::api::{KNOWN, SERVED, served};
+use alluvium_server::config::Config;
 
 const TABLE_BEGIN: &str = "<!-- api keys: begin -->\n";
 const TABLE_END: &str = "<!-- api keys: end -->";
@@ -308,6 +311,19 @@ fn the_readme_begins_with_the_two_commands() {
     let begin = |command: &str| lines.iter().any(|line| line.starts_with(command));
     assert!(begin("cargo run --release -- dev"), "how to start it");
     assert!(begin("tests/run"), "how to test it");
+}
+
+#[test]
+fn every_setting_of_ours_is_told() {
+    let told = ["README.md", "docs/configuration.md"]
+        .map(|page| fs::read_to_string(root().join(page)).unwrap())
+        .concat();
+    let is_missing = |key: &&str| !told.contains(&format!("`{key}`"));
+    let missing: Vec<&str> = Config::keys().into_iter().filter(is_missing).collect();
+    assert!(
+        missing.is_empty(),
+        "settings that no page names: {missing:?}"
+    );
 }
 
 /// Whether an absolute path of somebody's machine begins at `at`: not the end of a relative one.
