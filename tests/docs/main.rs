@@ -1,6 +1,10 @@
 //! The documentation says what the code does: the table of API keys, links, commands, paths.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be read fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what cannot be read fails the test"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
