@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use alluvium_metadata::BatchStamp;
+use alluvium_metadata::{BatchStamp, ProducerStamp};
 use alluvium_types::{TopicPartition, limits::INLINE_CHUNK_BYTES};
 
 use crate::topics::Lane;
 
 use super::budget::Tokens;
+use super::gaps::Gaps;
 use super::seal::{CHUNK_BATCHES, Due, LaneView, Reason, SealRules, due};
 use super::seat::Seat;
 use super::submission::Waiting;
@@ -62,6 +63,8 @@ pub(super) enum Way {
 pub(super) enum Rejected {
     Closing,
     Overflow,
+    /// A batch before it was lost.
+    Behind,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ pub(super) struct Buffer {
     early_puts: Tokens,
     inline: Tokens,
     low_latency: Tokens,
+    gaps: Gaps,
 }
 
 impl Buffer {
@@ -102,6 +106,7 @@ impl Buffer {
             early_puts: Tokens::new(early, early, now),
             inline: Tokens::new(inline, inline, now),
             low_latency: Tokens::new(fast, fast, now),
+            gaps: Gaps::default(),
         }
     }
 
@@ -109,24 +114,32 @@ impl Buffer {
     /// these changed, a partition may have changed its lane, so what was there before is sealed
     /// first.
     ///
-    /// # Errors
-    /// Gives the batches back when it takes no more.
+    /// Returns the batches that it does not take.
     pub(super) fn push(
         &mut self,
         entries: Vec<Entry>,
         generation: u64,
         now: Instant,
-    ) -> Result<(), (Rejected, Vec<Entry>)> {
-        if self.closing {
-            return Err((Rejected::Closing, entries));
+    ) -> Vec<(Rejected, Entry)> {
+        let held_most = HELD_CHUNKS.saturating_mul(self.rules.chunk_bytes);
+        if self.closing || self.held >= held_most {
+            let why = if self.closing {
+                Rejected::Closing
+            } else {
+                Rejected::Overflow
+            };
+            return entries.into_iter().map(|entry| (why, entry)).collect();
         }
-        if self.held >= HELD_CHUNKS.saturating_mul(self.rules.chunk_bytes) {
-            return Err((Rejected::Overflow, entries));
-        }
-        if generation != self.generation {
+        if generation > self.generation {
             self.force(now);
         }
+        let mut rejected = Vec::new();
         for entry in entries {
+            let stamp = entry.stamp.producer.as_ref();
+            if stamp.is_some_and(|stamp| !self.gaps.admit(entry.partition, stamp)) {
+                rejected.push((Rejected::Behind, entry));
+                continue;
+            }
             self.held += entry.bytes.len();
             self.queue(entry.lane).push(entry);
         }
@@ -134,7 +147,32 @@ impl Buffer {
             self.force(now);
         }
         self.generation = self.generation.max(generation);
-        Ok(())
+        rejected
+    }
+
+    /// Batches were lost on their way. Returns those in the buffer that follow them.
+    pub(super) fn lose<'a>(
+        &mut self,
+        lost: impl Iterator<Item = &'a (TopicPartition, ProducerStamp)>,
+        now: Instant,
+    ) -> Vec<Entry> {
+        for (partition, stamp) in lost {
+            self.gaps.open(*partition, stamp, now);
+        }
+        if self.gaps.is_empty() {
+            return Vec::new();
+        }
+        let gaps = &self.gaps;
+        let is_behind = |entry: &Entry| {
+            let stamp = entry.stamp.producer.as_ref();
+            stamp.is_some_and(|stamp| gaps.is_behind(entry.partition, stamp))
+        };
+        let mut behind = Vec::new();
+        for queue in &mut self.queues {
+            queue.remove(&is_behind, &mut behind);
+        }
+        self.held = self.held.saturating_sub(bytes_of(&behind));
+        behind
     }
 
     /// From here on nothing is taken, and what is there is sealed without waiting.
@@ -375,6 +413,26 @@ impl Queue {
         self.bytes -= taken;
         self.last_seal = Some(now);
         entries
+    }
+
+    /// Moves the batches for which `is_behind` holds over to `behind`.
+    fn remove(&mut self, is_behind: &impl Fn(&Entry) -> bool, behind: &mut Vec<Entry>) {
+        if !self.entries.iter().any(is_behind) {
+            return;
+        }
+        let last_seal = self.last_seal;
+        let mut entries = Vec::with_capacity(self.entries.len());
+        while !self.entries.is_empty() {
+            entries.extend(self.take(usize::MAX, Instant::now()));
+        }
+        self.last_seal = last_seal;
+        for entry in entries {
+            if is_behind(&entry) {
+                behind.push(entry);
+            } else {
+                self.push(entry);
+            }
+        }
     }
 
     fn all_spent(&self) -> bool {

@@ -1,8 +1,10 @@
 //! A sealed chunk: its batches sorted by partition, and the two forms in which it becomes durable.
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 
-use alluvium_metadata::{BatchStamp, ChunkRun, Location};
+use alluvium_metadata::{BatchStamp, ChunkRun, Location, ProducerStamp};
 use alluvium_objects::{BuiltObject, Level, ObjectWriter};
 use alluvium_types::{Millis, ObjectId, TopicPartition};
 
@@ -57,6 +59,18 @@ impl Batches {
         let mut partitions: Vec<_> = self.0.iter().map(|batch| batch.partition).collect();
         partitions.dedup();
         partitions
+    }
+
+    /// The first batch of each idempotent producer in each partition.
+    pub(super) fn producers(&self) -> Vec<(TopicPartition, ProducerStamp)> {
+        let mut seen = HashSet::new();
+        let stamps = self
+            .0
+            .iter()
+            .filter_map(|batch| Some((batch.partition, batch.stamp.producer?)));
+        stamps
+            .filter(|(partition, stamp)| seen.insert((*partition, stamp.id)))
+            .collect()
     }
 
     fn runs(&self) -> impl Iterator<Item = &[Batch]> {

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use alluvium_cluster::{Applied, Metadata, ProposeError};
 use alluvium_metadata::{
-    AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Refusal, Sequence,
+    AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Sequence,
 };
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::{ChunkNumber, Clock, ErrorCode};
@@ -98,11 +98,26 @@ where
     }
 }
 
+/// What producers are told of a chunk that was refused as a whole. That happens when this agent was
+/// replaced by a newer start of itself, or when the chunk is too old. Either way the records were
+/// not stored, and the client finds who takes them.
+pub(super) fn refusal(outcome: &Outcome) -> Option<ProduceResult> {
+    let Outcome::Refused(refusal) = outcome else {
+        return None;
+    };
+    tracing::error!(%refusal, "the quorum refused a chunk; its producers are told to try again");
+    metrics::counter!("alluvium_produce_chunks_refused_total").increment(1);
+    let text = format!(
+        "The records were not stored; send them again. {}",
+        refusal.message
+    );
+    Some(ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text))
+}
+
 /// Answers everybody who waits for a chunk.
 pub(super) fn answer(flight: Flight, outcome: Outcome) {
     match outcome {
         Outcome::Sequenced(partitions) => answer_batches(flight, &partitions),
-        Outcome::Refused(refusal) => refuse_chunk(flight, &refusal),
         other => {
             tracing::error!(?other, "a chunk was answered with something else");
             fail(flight, &unanswered());
@@ -156,21 +171,6 @@ const fn refusal_text(code: ErrorCode) -> &'static str {
         ErrorCode::UnknownTopicOrPartition => "The topic was deleted meanwhile.",
         _ => "The batch was refused when it was given its offsets.",
     }
-}
-
-/// A whole chunk is refused when this agent was replaced by a newer start of itself, or when the
-/// chunk is too old. Either way the records were not stored, and the client finds who takes them.
-fn refuse_chunk(flight: Flight, refusal: &Refusal) {
-    tracing::error!(%refusal, "the quorum refused a chunk; its producers are told to try again");
-    metrics::counter!("alluvium_produce_chunks_refused_total").increment(1);
-    let text = format!(
-        "The records were not stored; send them again. {}",
-        refusal.message
-    );
-    fail(
-        flight,
-        &ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text),
-    );
 }
 
 #[cfg(test)]

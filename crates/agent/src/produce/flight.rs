@@ -1,14 +1,15 @@
 //! Chunks between sealing and answer, in the order in which they were sealed.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
-use alluvium_metadata::{ChunkRun, Location};
+use alluvium_metadata::{ChunkRun, Location, ProducerStamp};
 use alluvium_types::{Millis, TopicPartition};
 
 use super::buffer::Way;
+use super::gaps::Place;
 use super::submission::Waiting;
 
 /// When producers are told that it is not known what became of their records. Kafka's clients wait
@@ -25,6 +26,8 @@ pub(super) struct Flight {
     pub(super) waiting: Vec<Waiting>,
     pub(super) bytes: usize,
     pub(super) way: Way,
+    /// The first batch of each idempotent producer in each partition.
+    pub(super) producers: Vec<(TopicPartition, ProducerStamp)>,
     partitions: Vec<TopicPartition>,
     sealed_at: Millis,
     deadline: Instant,
@@ -40,6 +43,14 @@ enum Stage {
     Ready(Location, Vec<ChunkRun>),
     /// Its command was proposed and must be seen through.
     Proposed,
+}
+
+impl Flight {
+    fn places(&self) -> impl Iterator<Item = Place> {
+        self.producers
+            .iter()
+            .map(|(partition, stamp)| (*partition, stamp.id))
+    }
 }
 
 /// What a chunk's command is made of.
@@ -62,7 +73,7 @@ impl Flights {
     /// Adds the chunk that was sealed last. Its id names it from here on.
     pub(super) fn depart(
         &mut self,
-        partitions: Vec<TopicPartition>,
+        (partitions, producers): (Vec<TopicPartition>, Vec<(TopicPartition, ProducerStamp)>),
         waiting: Vec<Waiting>,
         (bytes, way): (usize, Way),
         (sealed_at, now): (Millis, Instant),
@@ -74,6 +85,7 @@ impl Flights {
             waiting,
             bytes,
             way,
+            producers,
             partitions,
             sealed_at,
             deadline: now + ANSWER_DEADLINE,
@@ -93,6 +105,23 @@ impl Flights {
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
         let at = self.queue.iter().position(|flight| flight.id == id)?;
         self.queue.remove(at)
+    }
+
+    /// Takes out the chunks that hold batches of a producer behind those of a chunk that was lost:
+    /// they must not be stored before these are sent again.
+    pub(super) fn land_followers(&mut self, lost: &Flight) -> Vec<Flight> {
+        let mut places: HashSet<Place> = lost.places().collect();
+        let mut followers = Vec::new();
+        for flight in std::mem::take(&mut self.queue) {
+            let follows = flight.id > lost.id && !matches!(flight.stage, Stage::Proposed);
+            if follows && flight.places().any(|place| places.contains(&place)) {
+                places.extend(flight.places());
+                followers.push(flight);
+            } else {
+                self.queue.push_back(flight);
+            }
+        }
+        followers
     }
 
     /// The chunks that can be sequenced now, in order: durable, and no chunk that was sealed before
@@ -188,7 +217,27 @@ mod tests {
     }
 
     fn depart(flights: &mut Flights, indexes: &[i32], now: Instant) -> u64 {
-        flights.depart(partitions(indexes), Vec::new(), (10, Way::Object), (0, now))
+        depart_with(flights, indexes, &[], now)
+    }
+
+    /// With the first batch of these producers in each of the partitions.
+    fn depart_with(flights: &mut Flights, indexes: &[i32], ids: &[i64], now: Instant) -> u64 {
+        let partitions = partitions(indexes);
+        let stamp = |id: &i64| ProducerStamp {
+            id: *id,
+            epoch: 0,
+            base_sequence: 0,
+        };
+        let producers = partitions
+            .iter()
+            .flat_map(|partition| ids.iter().map(|id| (*partition, stamp(id))))
+            .collect();
+        flights.depart(
+            (partitions, producers),
+            Vec::new(),
+            (10, Way::Object),
+            (0, now),
+        )
     }
 
     fn arrive(flights: &mut Flights, id: u64) {
@@ -236,5 +285,24 @@ mod tests {
             [uploading]
         );
         assert!(flights.land(proposed).is_some());
+    }
+
+    #[test]
+    fn a_lost_chunk_takes_those_along_that_follow_it_for_some_producer() {
+        let now = Instant::now();
+        let mut flights = Flights::default();
+        let before = depart_with(&mut flights, &[0], &[7], now);
+        let lost = depart_with(&mut flights, &[0, 1], &[7, 8], now);
+        let unrelated = depart_with(&mut flights, &[0, 1], &[9], now);
+        let follows = depart_with(&mut flights, &[1, 2], &[8, 10], now);
+        let follows_that = depart_with(&mut flights, &[2], &[10], now);
+        let elsewhere = depart_with(&mut flights, &[3], &[7], now);
+        let lost = flights.land(lost).unwrap();
+        let followers = flights.land_followers(&lost);
+        let ids = followers.iter().map(|flight| flight.id).collect::<Vec<_>>();
+        assert_eq!(ids, [follows, follows_that]);
+        for id in [before, unrelated, elsewhere] {
+            assert!(flights.land(id).is_some());
+        }
     }
 }

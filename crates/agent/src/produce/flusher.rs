@@ -107,12 +107,10 @@ impl Flusher {
         }
         let (batches, waiting) = Batches::sort(entries);
         let sealed_at = self.sequencer.clock.now();
-        let id = self.flights.depart(
-            batches.partitions(),
-            waiting,
-            (bytes, way),
-            (sealed_at, now),
-        );
+        let holds = (batches.partitions(), batches.producers());
+        let id = self
+            .flights
+            .depart(holds, waiting, (bytes, way), (sealed_at, now));
         if way == Way::Object {
             let uploader = self.uploader.clone();
             self.uploads
@@ -130,10 +128,11 @@ impl Flusher {
             Err(error) => {
                 tracing::error!(%error, "a chunk could not be written; its producers are told");
                 if let Some(flight) = self.flights.land(id) {
-                    self.landed(&flight);
                     let text = "The object store takes no data now; send the records again.";
-                    let result = ProduceResult::refused(ErrorCode::KafkaStorageError, text);
-                    commit::fail(flight, &result);
+                    self.lose(
+                        flight,
+                        &ProduceResult::refused(ErrorCode::KafkaStorageError, text),
+                    );
                 }
             }
         }
@@ -152,15 +151,42 @@ impl Flusher {
 
     fn answer(&mut self, outcomes: Vec<(u64, Outcome)>) {
         for (id, outcome) in outcomes {
-            if let Some(flight) = self.flights.land(id) {
-                self.landed(&flight);
-                commit::answer(flight, outcome);
+            let Some(flight) = self.flights.land(id) else {
+                continue;
+            };
+            match commit::refusal(&outcome) {
+                Some(refused) => self.lose(flight, &refused),
+                None => {
+                    self.shared.buffer().landed(flight.bytes, flight.way);
+                    commit::answer(flight, outcome);
+                }
             }
         }
     }
 
-    fn landed(&self, flight: &Flight) {
-        self.shared.buffer().landed(flight.bytes, flight.way);
+    /// Tells the producers of a chunk that it was not stored, and with it all that follows it for
+    /// some idempotent producer, on its way or in the buffer.
+    fn lose(&mut self, flight: Flight, result: &ProduceResult) {
+        // What was sealed ahead of its time must be among the chunks to be looked at.
+        self.seal();
+        let mut lost = self.flights.land_followers(&flight);
+        lost.insert(0, flight);
+        let behind = {
+            let mut buffer = self.shared.buffer();
+            for flight in &lost {
+                buffer.landed(flight.bytes, flight.way);
+            }
+            buffer.lose(
+                lost.iter().flat_map(|flight| &flight.producers),
+                Instant::now(),
+            )
+        };
+        for flight in lost {
+            commit::fail(flight, result);
+        }
+        for entry in behind {
+            entry.waiting.failed(result.clone());
+        }
     }
 
     fn tell_late(&mut self) {
@@ -169,8 +195,7 @@ impl Flusher {
             waiting.failed(unanswered());
         }
         for flight in given_up {
-            self.landed(&flight);
-            commit::fail(flight, &unanswered());
+            self.lose(flight, &unanswered());
         }
     }
 }

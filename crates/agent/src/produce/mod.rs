@@ -18,7 +18,8 @@
 //! An upload is tried under fresh names for 25 seconds; then its producers get
 //! `KAFKA_STORAGE_ERROR`. A proposed chunk is proposed again, unchanged, until its outcome is known,
 //! for the order of all that follows depends on it; its producers are told `REQUEST_TIMED_OUT` after
-//! 28 seconds. Both codes make Kafka's clients try again.
+//! 28 seconds. Both codes make Kafka's clients try again. When a chunk is lost, so is all that follows
+//! it for some idempotent producer, until the lost batch comes again (`gaps`).
 
 mod budget;
 mod buffer;
@@ -28,6 +29,7 @@ mod commit;
 mod durable;
 mod flight;
 mod flusher;
+mod gaps;
 mod refusals;
 mod seal;
 mod seat;
@@ -278,26 +280,31 @@ impl ProducerConnection {
         if entries.is_empty() {
             return;
         }
-        let pushed = self.shared.buffer().push(entries, generation, now);
-        let Err((rejected, entries)) = pushed else {
-            self.shared.wake.notify_one();
-            return;
-        };
-        let result = match rejected {
-            Rejected::Closing => {
-                let text = "This agent is shutting down; another one takes the records.";
-                ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
-            }
-            Rejected::Overflow => {
-                metrics::counter!("alluvium_produce_overflow_total").increment(1);
-                let text = "Too many records wait for the object store; send them again later.";
-                ProduceResult::refused(ErrorCode::ThrottlingQuotaExceeded, text)
-            }
-        };
-        for entry in entries {
-            entry.waiting.failed(result.clone());
+        let rejected = self.shared.buffer().push(entries, generation, now);
+        self.shared.wake.notify_one();
+        for (rejected, entry) in rejected {
+            entry.waiting.failed(rejection(rejected));
         }
     }
+}
+
+fn rejection(rejected: Rejected) -> ProduceResult {
+    let (code, text) = match rejected {
+        Rejected::Closing => (
+            ErrorCode::NotLeaderOrFollower,
+            "This agent is shutting down; another one takes the records.",
+        ),
+        Rejected::Overflow => {
+            metrics::counter!("alluvium_produce_overflow_total").increment(1);
+            let text = "Too many records wait for the object store; send them again later.";
+            (ErrorCode::ThrottlingQuotaExceeded, text)
+        }
+        Rejected::Behind => (
+            ErrorCode::KafkaStorageError,
+            "A batch of this producer before this one was not stored; send both again, in order.",
+        ),
+    };
+    ProduceResult::refused(code, text)
 }
 
 /// A batch is a slice of the frame it came in and keeps all of it alive. Where most of the frame

@@ -458,6 +458,43 @@ async fn a_store_that_fails_for_long_makes_producers_try_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_of_a_producer_is_stored_before_what_was_lost_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bucket, mood) = MoodyDisk::bucket(dir.path()).await;
+    let rig = Rig::over(AgentConfig::default(), bucket).await;
+    let topic = rig.topic("t", 1, &[("alluvium.lane", "object")]).await;
+    let at = TopicPartition::new(topic, 0);
+    // The partition has never heard of this producer, so it would take any sequence for its first.
+    let numbered = |number: i32| idempotent(&[&number.to_string()], 7, number);
+    let connection = rig.produce.connect();
+    mood.fail(true);
+    let first = submit(&connection, at, numbered(0));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let second = submit(&connection, at, numbered(1));
+    let first = first.await.unwrap().remove(0);
+    mood.fail(false);
+    let second = second.await.unwrap().remove(0);
+    let third = send(&connection, at, numbered(2)).await;
+    for result in [first, second, third] {
+        assert_eq!(result.error, ErrorCode::KafkaStorageError, "{result:?}");
+    }
+    let other = rig.send(at, idempotent(&["other"], 8, 0)).await;
+    assert_eq!(other.error, ErrorCode::None);
+    for number in 0..3 {
+        let result = send(&connection, at, numbered(number)).await;
+        assert_eq!(
+            (result.error, result.base_offset),
+            (ErrorCode::None, i64::from(number) + 1)
+        );
+    }
+    assert_eq!(
+        values(&rig.read_all(at, usize::MAX).await),
+        ["other", "0", "1", "2"]
+    );
+    assert_eq!(rig.produce.held_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_answers_what_is_in_flight_and_refuses_what_comes_later() {
     let config = AgentConfig {
         early_puts_per_second: 0,
