@@ -4,7 +4,11 @@
 //! bytes, or the checksum that nobody can leave out. Allocations are counted per request, so that a
 //! copy of batch bytes shows as bytes allocated.
 
-#![allow(missing_docs, reason = "a bench has no readers but its output")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "a bench has no readers but its output"
+)]
 
 use bytes::Bytes;
 use divan::counter::BytesCount;
@@ -39,9 +43,16 @@ fn main() {
 fn kib_records(count: usize) -> Bytes {
     let value = Bytes::from(vec![b'x'; 1024]);
     let records: Vec<Record> = (0..count)
-        .map(|_| Record { value: Some(value.clone()), ..Record::default() })
+        .map(|_| Record {
+            value: Some(value.clone()),
+            ..Record::default()
+        })
         .collect();
-    let options = BatchOptions { codec: Codec::None, producer: None, transactional: false };
+    let options = BatchOptions {
+        codec: Codec::None,
+        producer: None,
+        transactional: false,
+    };
     records::encode(&records, options).expect("a batch")
 }
 
@@ -79,9 +90,18 @@ fn produce_frame(partitions: usize, batch: &Bytes) -> Bytes {
             })
         })
         .collect();
-    let topic = message!(TopicProduceData { name: "bench".into(), partition_data: data });
-    let ask = message!(ProduceMessage { acks: -1, timeout_ms: 30_000, topic_data: vec![topic] });
-    request::encode(1, 9, Some("bench"), &ask).expect("a frame").slice(4..)
+    let topic = message!(TopicProduceData {
+        name: "bench".into(),
+        partition_data: data
+    });
+    let ask = message!(ProduceMessage {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![topic]
+    });
+    request::encode(1, 9, Some("bench"), &ask)
+        .expect("a frame")
+        .slice(4..)
 }
 
 #[divan::bench_group]
@@ -149,12 +169,20 @@ fn state(partitions: i32) -> (State, AgentOrigin) {
         configs: Vec::new(),
         at: 0,
     };
-    assert_eq!(state.apply(Command::CreateTopic(create), &mut changes), Outcome::Done);
+    assert_eq!(
+        state.apply(Command::CreateTopic(create), &mut changes),
+        Outcome::Done
+    );
     (state, origin)
 }
 
 fn sequence(origin: AgentOrigin, chunk: u64, partitions: i32, batches: usize) -> Command {
-    let stamp = BatchStamp { bytes: 1100, records: 1, max_timestamp: 0, producer: None };
+    let stamp = BatchStamp {
+        bytes: 1100,
+        records: 1,
+        max_timestamp: 0,
+        producer: None,
+    };
     let mut position = 40;
     let runs = (0..partitions)
         .map(|partition| {
@@ -170,7 +198,10 @@ fn sequence(origin: AgentOrigin, chunk: u64, partitions: i32, batches: usize) ->
     Command::Sequence(Sequence {
         origin,
         chunk: ChunkNumber(chunk),
-        location: Location::Object { object: ObjectId(u128::from(chunk)), bytes: position + 1000 },
+        location: Location::Object {
+            object: ObjectId(u128::from(chunk)),
+            bytes: position + 1000,
+        },
         runs,
         sealed_at: 0,
         at: 0,
@@ -226,7 +257,10 @@ mod fetch {
                     }
                 })
                 .collect();
-            let response = FetchResponse { partitions, ..FetchResponse::default() };
+            let response = FetchResponse {
+                partitions,
+                ..FetchResponse::default()
+            };
             black_box(response.encode(1, 17))
         });
     }
@@ -235,6 +269,8 @@ mod fetch {
     #[divan::bench]
     fn floor_copy_1_mib(bencher: Bencher) {
         let bytes = vec![0u8; kib_records(127).len() * 8];
-        bencher.counter(BytesCount::new(bytes.len())).bench(|| black_box(black_box(&bytes).clone()));
+        bencher
+            .counter(BytesCount::new(bytes.len()))
+            .bench(|| black_box(black_box(&bytes).clone()));
     }
 }

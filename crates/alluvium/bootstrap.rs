@@ -8,7 +8,12 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bootstrap {
     /// Servers to ask first: host:port, comma-separated.
-    #[arg(long, global = true, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT"
+    )]
     bootstrap: String,
 }
 

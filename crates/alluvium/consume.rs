@@ -80,7 +80,8 @@ impl Reader<'_> {
             Self::Alone(consumer) => consumer.positions().clone(),
             Self::Member(member) => member.positions(),
         };
-        ends.iter().all(|(partition, end)| positions.get(partition).is_none_or(|at| at >= end))
+        ends.iter()
+            .all(|(partition, end)| positions.get(partition).is_none_or(|at| at >= end))
     }
 }
 
@@ -88,7 +89,11 @@ impl Reader<'_> {
 pub(crate) async fn run(args: ConsumeArgs) -> Result<(), Failure> {
     let client = args.bootstrap.connect().await?;
     let mut reader = open(&client, &args).await?;
-    let ends = if args.exit_at_end { Some(reader.ends().await?) } else { None };
+    let ends = if args.exit_at_end {
+        Some(reader.ends().await?)
+    } else {
+        None
+    };
     let mut out = Output::new();
     let mut count = 0;
     let stop = tokio::signal::ctrl_c();
@@ -141,12 +146,15 @@ async fn open<'a>(client: &'a Client, args: &ConsumeArgs) -> Result<Reader<'a>, 
         return Ok(Reader::Member(Box::new(member)));
     }
     let partitions = (!args.partitions.is_empty()).then_some(args.partitions.as_slice());
-    Ok(Reader::Alone(Consumer::new(client, &args.topic, partitions, start).await?))
+    Ok(Reader::Alone(
+        Consumer::new(client, &args.topic, partitions, start).await?,
+    ))
 }
 
 /// Written after `--exit-at-end` looked where the end is.
 fn is_late(record: &ReadRecord, ends: Option<&BTreeMap<i32, Offset>>) -> bool {
-    ends.and_then(|ends| ends.get(&record.partition)).is_some_and(|end| record.record.offset >= *end)
+    ends.and_then(|ends| ends.get(&record.partition))
+        .is_some_and(|end| record.record.offset >= *end)
 }
 
 fn print(out: &mut Output, args: &ConsumeArgs, read: &ReadRecord) -> Result<(), Failure> {
@@ -168,7 +176,12 @@ fn print(out: &mut Output, args: &ConsumeArgs, read: &ReadRecord) -> Result<(), 
     out.line(rest.as_bytes())
 }
 
-fn field(out: &mut Output, args: &ConsumeArgs, read: &ReadRecord, name: &str) -> Result<(), Failure> {
+fn field(
+    out: &mut Output,
+    args: &ConsumeArgs,
+    read: &ReadRecord,
+    name: &str,
+) -> Result<(), Failure> {
     let record = &read.record;
     match name {
         "{topic}" => out.write(args.topic.as_bytes()),
@@ -191,7 +204,9 @@ fn field(out: &mut Output, args: &ConsumeArgs, read: &ReadRecord, name: &str) ->
 }
 
 fn as_json(topic: &str, read: &ReadRecord) -> Value {
-    let text = |bytes: Option<&bytes::Bytes>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned));
+    let text = |bytes: Option<&bytes::Bytes>| {
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned))
+    };
     let exact = |bytes: Option<&bytes::Bytes>| bytes.map(|bytes| base64::encode(bytes));
     let record = &read.record;
     let headers: Vec<Value> = record

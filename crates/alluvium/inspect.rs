@@ -48,7 +48,10 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     } else {
         let mut after: Option<String> = None;
         loop {
-            let page = bucket.list("", after.as_deref(), PAGE).await.map_err(failed)?;
+            let page = bucket
+                .list("", after.as_deref(), PAGE)
+                .await
+                .map_err(failed)?;
             for meta in page.iter().filter(|meta| parse_key(&meta.key).is_some()) {
                 damaged += u64::from(!show(&mut out, &args, &bucket, meta).await?);
                 seen += 1;
@@ -61,9 +64,14 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     }
     out.flush()?;
     match (seen, damaged) {
-        (0, _) => Err(Failure::Failed(format!("{}: no Alluvium objects there", args.url))),
+        (0, _) => Err(Failure::Failed(format!(
+            "{}: no Alluvium objects there",
+            args.url
+        ))),
         (_, 0) => Ok(()),
-        (_, damaged) => Err(Failure::Failed(format!("{damaged} of {seen} objects are damaged"))),
+        (_, damaged) => Err(Failure::Failed(format!(
+            "{damaged} of {seen} objects are damaged"
+        ))),
     }
 }
 
@@ -119,16 +127,24 @@ async fn show(
 }
 
 async fn examine(bucket: &Bucket, meta: &ObjectMeta) -> Result<Findings, Failure> {
-    let mut found = Findings { header: None, runs: Vec::new(), damage: Vec::new() };
+    let mut found = Findings {
+        header: None,
+        runs: Vec::new(),
+        damage: Vec::new(),
+    };
     if meta.bytes < HEADER_BYTES + TRAILER_BYTES {
-        found.damage.push(format!("{} bytes are too few for an object", meta.bytes));
+        found
+            .damage
+            .push(format!("{} bytes are too few for an object", meta.bytes));
         return Ok(found);
     }
     let read = async |range| bucket.read(&meta.key, range).await.map_err(failed);
     match Header::parse(&read(0..HEADER_BYTES).await?) {
         Ok(header) => {
             if Some(header.object) != parse_key(&meta.key) {
-                found.damage.push(format!("it is named {} inside", header.object));
+                found
+                    .damage
+                    .push(format!("it is named {} inside", header.object));
             }
             found.header = Some(header);
         }
@@ -182,7 +198,10 @@ fn examine_run(run: &RunEntry, bytes: &Bytes, damage: &mut Vec<String>) -> Vec<B
         }
     }
     if u64::try_from(records).ok() != Some(run.records) {
-        damage.push(format!("{place}: {records} records, the footer says {}", run.records));
+        damage.push(format!(
+            "{place}: {records} records, the footer says {}",
+            run.records
+        ));
     }
     headers
 }
@@ -228,7 +247,9 @@ fn as_json(meta: &ObjectMeta, found: &Findings, batches: bool) -> Value {
 }
 
 fn codec(header: &BatchHeader) -> &'static str {
-    header.codec().map_or("unknown", alluvium_protocol::compression::Codec::name)
+    header
+        .codec()
+        .map_or("unknown", alluvium_protocol::compression::Codec::name)
 }
 
 fn batch_json(header: &BatchHeader) -> Value {
@@ -252,13 +273,22 @@ fn as_text(meta: &ObjectMeta, found: &Findings, batches: bool) -> String {
     let mut text = format!("{}  {} bytes", meta.key, meta.bytes);
     if let Some(header) = found.header {
         let (level, version) = (level(header.level), header.version);
-        let _ = write!(text, "  {level}  format {version}  written at {}", header.created_at);
+        let _ = write!(
+            text,
+            "  {level}  format {version}  written at {}",
+            header.created_at
+        );
     }
     text.push('\n');
     for (run, headers) in &found.runs {
         let offsets = run.base_offset.map_or_else(
             || format!("{} records", run.records),
-            |base| format!("offsets {base} to {}", base.saturating_add_unsigned(run.records) - 1),
+            |base| {
+                format!(
+                    "offsets {base} to {}",
+                    base.saturating_add_unsigned(run.records) - 1
+                )
+            },
         );
         let _ = writeln!(
             text,

@@ -14,7 +14,9 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new() -> Self {
-        Self { out: io::BufWriter::new(io::stdout()) }
+        Self {
+            out: io::BufWriter::new(io::stdout()),
+        }
     }
 
     /// Writes a line.
@@ -40,7 +42,9 @@ fn gone(error: io::Error) -> Result<(), Failure> {
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    Err(Failure::Failed(format!("cannot write to standard output: {error}")))
+    Err(Failure::Failed(format!(
+        "cannot write to standard output: {error}"
+    )))
 }
 
 /// A line for the person, not for the data.

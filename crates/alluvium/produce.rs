@@ -73,7 +73,11 @@ type Headers = Vec<(String, Option<Bytes>)>;
 
 /// Runs `alluvium produce`.
 pub(crate) async fn run(args: ProduceArgs) -> Result<(), Failure> {
-    let headers = args.headers.iter().map(|text| header(text)).collect::<Result<Headers, _>>()?;
+    let headers = args
+        .headers
+        .iter()
+        .map(|text| header(text))
+        .collect::<Result<Headers, _>>()?;
     let (input, length): (Box<dyn AsyncBufRead + Unpin>, u64) = match &args.file {
         None => (Box::new(BufReader::new(tokio::io::stdin())), 0),
         Some(path) => {
@@ -134,20 +138,30 @@ fn header(text: &str) -> Result<(String, Option<Bytes>), Failure> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| Failure::Usage(format!("--header {text}: write NAME=VALUE")))?;
-    Ok((name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes()))))
+    Ok((
+        name.to_owned(),
+        Some(Bytes::copy_from_slice(value.as_bytes())),
+    ))
 }
 
 fn from_line(line: Vec<u8>, separator: Option<&str>) -> Record {
     let line = Bytes::from(line);
     let split = separator.filter(|text| !text.is_empty()).and_then(|text| {
-        let at = line.windows(text.len()).position(|part| part == text.as_bytes())?;
+        let at = line
+            .windows(text.len())
+            .position(|part| part == text.as_bytes())?;
         Some((line.slice(..at), line.slice(at + text.len()..)))
     });
     let (key, value) = match split {
         Some((key, value)) => (Some(key), value),
         None => (None, line),
     };
-    Record { key, value: Some(value), timestamp: SystemClock.now(), ..Record::default() }
+    Record {
+        key,
+        value: Some(value),
+        timestamp: SystemClock.now(),
+        ..Record::default()
+    }
 }
 
 fn from_json(line: &[u8]) -> Result<Record, String> {
@@ -155,7 +169,9 @@ fn from_json(line: &[u8]) -> Result<Record, String> {
     let object = json.as_object().ok_or("not a JSON object")?;
     let timestamp = match object.get("timestamp") {
         None | Some(Value::Null) => SystemClock.now(),
-        Some(value) => value.as_i64().ok_or("timestamp is not a number of milliseconds")?,
+        Some(value) => value
+            .as_i64()
+            .ok_or("timestamp is not a number of milliseconds")?,
     };
     let field = |name: &str| bytes_of(object.get(name), object.get(&format!("{name}_base64")));
     Ok(Record {

@@ -8,14 +8,16 @@ use serde_json::json;
 
 use alluvium_client::{Client, ClientError, Target, TopicInfo};
 use alluvium_protocol::message;
+use alluvium_protocol::messages::StrBytes;
 use alluvium_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, create_partitions_request::CreatePartitionsTopic,
+    IncrementalAlterConfigsRequest,
+    create_partitions_request::CreatePartitionsTopic,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
-    delete_topics_request::DeleteTopicState, describe_configs_request::DescribeConfigsResource,
+    delete_topics_request::DeleteTopicState,
+    describe_configs_request::DescribeConfigsResource,
     incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
 };
-use alluvium_protocol::messages::StrBytes;
 
 use crate::bootstrap::Bootstrap;
 use crate::failure::Failure;
@@ -94,14 +96,18 @@ enum Action {
 pub(crate) async fn run(args: TopicArgs) -> Result<(), Failure> {
     let client = args.bootstrap.connect().await?;
     match args.action {
-        Action::Create { topic, partitions, configs } => {
-            create(&client, &topic, partitions, &configs).await
-        }
+        Action::Create {
+            topic,
+            partitions,
+            configs,
+        } => create(&client, &topic, partitions, &configs).await,
         Action::List { json, internal } => list(&client, json, internal).await,
         Action::Describe { topic, json } => describe(&client, &topic, json).await,
-        Action::Alter { topic, partitions, configs } => {
-            alter(&client, &topic, partitions, &configs).await
-        }
+        Action::Alter {
+            topic,
+            partitions,
+            configs,
+        } => alter(&client, &topic, partitions, &configs).await,
         Action::Delete { topic, yes } => delete(&client, &topic, yes).await,
     }
 }
@@ -122,7 +128,10 @@ async fn create(
     let mut settings = Vec::with_capacity(configs.len());
     for config in configs {
         let (name, value) = setting(config)?;
-        settings.push(message!(CreatableTopicConfig { name: name, value: Some(value) }));
+        settings.push(message!(CreatableTopicConfig {
+            name,
+            value: Some(value)
+        }));
     }
     let wanted = message!(CreatableTopic {
         name: topic.into(),
@@ -130,19 +139,30 @@ async fn create(
         replication_factor: -1,
         configs: settings,
     });
-    let ask = message!(CreateTopicsRequest { topics: vec![wanted], timeout_ms: TIMEOUT_MS });
+    let ask = message!(CreateTopicsRequest {
+        topics: vec![wanted],
+        timeout_ms: TIMEOUT_MS
+    });
     let answer = client.call(&Target::Any, &ask).await?;
     for result in &answer.topics {
         let subject = format!("topic {topic}");
         ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
-        say(&format!("created topic {topic} with {} partitions", result.num_partitions));
+        say(&format!(
+            "created topic {topic} with {} partitions",
+            result.num_partitions
+        ));
     }
     Ok(())
 }
 
 async fn list(client: &Client, json: bool, internal: bool) -> Result<(), Failure> {
     let mut out = Output::new();
-    for topic in client.topics(None).await?.iter().filter(|topic| internal || !topic.internal) {
+    for topic in client
+        .topics(None)
+        .await?
+        .iter()
+        .filter(|topic| internal || !topic.internal)
+    {
         if json {
             let line = json!({
                 "topic": topic.name,
@@ -161,16 +181,25 @@ async fn list(client: &Client, json: bool, internal: bool) -> Result<(), Failure
 async fn describe(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
     let topics = client.topics(Some(&[name])).await?;
     let Some(topic) = topics.first() else {
-        return Err(Failure::Failed(format!("topic {name}: the server does not mention it")));
+        return Err(Failure::Failed(format!(
+            "topic {name}: the server does not mention it"
+        )));
     };
     let configs = configs_of(client, name).await?;
     let mut ends = Vec::new();
-    for start in [alluvium_client::Start::Beginning, alluvium_client::Start::End] {
+    for start in [
+        alluvium_client::Start::Beginning,
+        alluvium_client::Start::End,
+    ] {
         let reader = alluvium_client::Consumer::new(client, name, None, start).await?;
         ends.push(reader.positions().clone());
     }
     let bounds = |partition: i32| {
-        let at = |which: usize| ends.get(which).and_then(|found| found.get(&partition)).copied();
+        let at = |which: usize| {
+            ends.get(which)
+                .and_then(|found| found.get(&partition))
+                .copied()
+        };
         (at(0).unwrap_or(-1), at(1).unwrap_or(-1))
     };
     let mut out = Output::new();
@@ -214,8 +243,10 @@ fn described(
             })
         })
         .collect();
-    let values: BTreeMap<&str, &str> =
-        configs.iter().map(|(name, (value, _))| (name.as_str(), value.as_str())).collect();
+    let values: BTreeMap<&str, &str> = configs
+        .iter()
+        .map(|(name, (value, _))| (name.as_str(), value.as_str()))
+        .collect();
     json!({
         "topic": topic.name,
         "id": topic.id.to_string(),
@@ -234,15 +265,24 @@ async fn configs_of(
         resource_name: topic.into(),
         configuration_keys: None,
     });
-    let ask = message!(DescribeConfigsRequest { resources: vec![resource] });
+    let ask = message!(DescribeConfigsRequest {
+        resources: vec![resource]
+    });
     let answer = client.call(&Target::Any, &ask).await?;
     let mut configs = BTreeMap::new();
     for result in &answer.results {
         let subject = format!("topic {topic}");
         ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
         for config in &result.configs {
-            let value = config.value.as_ref().map(ToString::to_string).unwrap_or_default();
-            configs.insert(config.name.to_string(), (value, config.config_source == SET_ON_TOPIC));
+            let value = config
+                .value
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            configs.insert(
+                config.name.to_string(),
+                (value, config.config_source == SET_ON_TOPIC),
+            );
         }
     }
     Ok(configs)
@@ -265,7 +305,7 @@ async fn alter(
             let (name, value) = setting(config)?;
             let delete = value.is_empty();
             changes.push(message!(AlterableConfig {
-                name: name,
+                name,
                 config_operation: i8::from(delete),
                 value: (!delete).then_some(value),
             }));
@@ -275,7 +315,9 @@ async fn alter(
             resource_name: topic.into(),
             configs: changes,
         });
-        let ask = message!(IncrementalAlterConfigsRequest { resources: vec![resource] });
+        let ask = message!(IncrementalAlterConfigsRequest {
+            resources: vec![resource]
+        });
         let answer = client.call(&Target::Any, &ask).await?;
         for result in &answer.responses {
             ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
@@ -285,10 +327,13 @@ async fn alter(
     if let Some(count) = partitions {
         let wanted = message!(CreatePartitionsTopic {
             name: topic.into(),
-            count: count,
+            count,
             assignments: None,
         });
-        let ask = message!(CreatePartitionsRequest { topics: vec![wanted], timeout_ms: TIMEOUT_MS });
+        let ask = message!(CreatePartitionsRequest {
+            topics: vec![wanted],
+            timeout_ms: TIMEOUT_MS
+        });
         let answer = client.call(&Target::Any, &ask).await?;
         for result in &answer.results {
             ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
@@ -303,8 +348,13 @@ async fn delete(client: &Client, topic: &str, yes: bool) -> Result<(), Failure> 
         say("nothing was deleted");
         return Ok(());
     }
-    let wanted = message!(DeleteTopicState { name: Some(topic.into()) });
-    let ask = message!(DeleteTopicsRequest { topics: vec![wanted], timeout_ms: TIMEOUT_MS });
+    let wanted = message!(DeleteTopicState {
+        name: Some(topic.into())
+    });
+    let ask = message!(DeleteTopicsRequest {
+        topics: vec![wanted],
+        timeout_ms: TIMEOUT_MS
+    });
     let answer = client.call(&Target::Any, &ask).await?;
     for result in &answer.responses {
         let reason = result.error_message.as_deref().or(match result.error_code {

@@ -44,7 +44,9 @@ fn garbage_and_lying_lengths_cost_one_connection() {
         // An unknown API key in a well-formed frame.
         &[0, 0, 0, 10, 0x7f, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
         // Metadata whose topic array claims 2^31-1 entries.
-        &[0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
+        &[
+            0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
+        ],
     ];
     for input in inputs {
         let mut socket = server.socket();

@@ -14,7 +14,13 @@ fn every_codec_and_client_on_a_folder() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(ServerOptions::new(&dir.path().join("data")));
     round_trips(server, |server| {
-        server.options.data_dir.join("objects").to_str().unwrap().to_owned()
+        server
+            .options
+            .data_dir
+            .join("objects")
+            .to_str()
+            .unwrap()
+            .to_owned()
     });
 }
 
@@ -25,7 +31,9 @@ fn every_codec_and_client_on_minio() {
     let mut options = ServerOptions::new(&dir.path().join("data"));
     options.store = Some("s3://alluvium-codecs/some/prefix".to_owned());
     options.env = minio.env();
-    round_trips(Server::start(options), |_| "s3://alluvium-codecs/some/prefix".to_owned());
+    round_trips(Server::start(options), |_| {
+        "s3://alluvium-codecs/some/prefix".to_owned()
+    });
 }
 
 fn round_trips(server: Server, objects: impl Fn(&Server) -> String) {
@@ -34,15 +42,30 @@ fn round_trips(server: Server, objects: impl Fn(&Server) -> String) {
     for codec in CODECS {
         let topic = format!("codec-{codec}");
         // Half of the topics go through objects at once, the others inline and settle later.
-        let lane = if codec.len() % 2 == 0 { "object" } else { "auto" };
+        let lane = if codec.len() % 2 == 0 {
+            "object"
+        } else {
+            "auto"
+        };
         server.tool(&[
-            "topic", "create", &topic, "--partitions", "3", "--config",
+            "topic",
+            "create",
+            &topic,
+            "--partitions",
+            "3",
+            "--config",
             &format!("alluvium.lane={lane}"),
         ]);
         let sent = run_client(
             &python,
             "codecs.py",
-            &["produce", &server.address(), &topic, codec, &RECORDS.to_string()],
+            &[
+                "produce",
+                &server.address(),
+                &topic,
+                codec,
+                &RECORDS.to_string(),
+            ],
         );
         assert_eq!(sent.lines().count(), RECORDS);
         compare(&python, &server, &topic, &sent);
@@ -63,14 +86,30 @@ fn compare(python: &Path, server: &Server, topic: &str, sent: &str) {
     let address = server.address();
     let count = RECORDS.to_string();
     for client in ["confluent", "kafka-python"] {
-        let read = run_client(python, "codecs.py", &["consume", client, &address, topic, &count]);
-        assert!(read == sent, "{client} read other records of {topic} than were sent");
+        let read = run_client(
+            python,
+            "codecs.py",
+            &["consume", client, &address, topic, &count],
+        );
+        assert!(
+            read == sent,
+            "{client} read other records of {topic} than were sent"
+        );
     }
-    let read = server.tool(&["consume", topic, "--from-beginning", "--exit-at-end", "--json"]);
+    let read = server.tool(&[
+        "consume",
+        topic,
+        "--from-beginning",
+        "--exit-at-end",
+        "--json",
+    ]);
     let mut lines: Vec<Value> = read.lines().map(|line| normal(&parse(line))).collect();
     lines.sort_by_key(|record| (record["partition"].as_i64(), record["offset"].as_i64()));
     let expected: Vec<Value> = sent.lines().map(parse).collect();
-    assert!(lines == expected, "alluvium consume read other records of {topic} than were sent");
+    assert!(
+        lines == expected,
+        "alluvium consume read other records of {topic} than were sent"
+    );
     if has_kcat() {
         compare_kcat(&address, topic, &expected);
     }
@@ -100,7 +139,19 @@ fn normal(record: &Value) -> Value {
 
 fn compare_kcat(address: &str, topic: &str, expected: &[Value]) {
     let format = "%p %o %T %K %S %k|%s|%h\\n";
-    let read = kcat(&["-b", address, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", format]);
+    let read = kcat(&[
+        "-b",
+        address,
+        "-C",
+        "-t",
+        topic,
+        "-o",
+        "beginning",
+        "-e",
+        "-q",
+        "-f",
+        format,
+    ]);
     let mut lines: Vec<(i64, i64, String)> = read
         .lines()
         .map(|line| {
@@ -117,14 +168,19 @@ fn compare_kcat(address: &str, topic: &str, expected: &[Value]) {
             let key = decoded(&record["key"]);
             let value = decoded(&record["value"]);
             let length = |text: &Option<String>| {
-                text.as_ref().map_or(-1, |text| i64::try_from(text.len()).unwrap())
+                text.as_ref()
+                    .map_or(-1, |text| i64::try_from(text.len()).unwrap())
             };
             let headers: Vec<String> = record["headers"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|header| {
-                    format!("{}={}", header[0].as_str().unwrap(), decoded(&header[1]).unwrap())
+                    format!(
+                        "{}={}",
+                        header[0].as_str().unwrap(),
+                        decoded(&header[1]).unwrap()
+                    )
                 })
                 .collect();
             let rest = format!(
@@ -136,10 +192,17 @@ fn compare_kcat(address: &str, topic: &str, expected: &[Value]) {
                 value.unwrap_or_default(),
                 headers.join(",")
             );
-            (record["partition"].as_i64().unwrap(), record["offset"].as_i64().unwrap(), rest)
+            (
+                record["partition"].as_i64().unwrap(),
+                record["offset"].as_i64().unwrap(),
+                rest,
+            )
         })
         .collect();
-    assert_eq!(lines, wanted, "kcat read other records of {topic} than were sent");
+    assert_eq!(
+        lines, wanted,
+        "kcat read other records of {topic} than were sent"
+    );
 }
 
 /// Base64 as text; the suites' records are printable.
@@ -164,9 +227,15 @@ fn decoded(value: &Value) -> Option<String> {
 /// `alluvium inspect` explains an object of the bucket with no cluster asked.
 fn inspect(server: &Server, objects: &str) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_alluvium"));
-    command.envs(server.options.env.iter().cloned()).args(["inspect", objects, "--json"]);
+    command
+        .envs(server.options.env.iter().cloned())
+        .args(["inspect", objects, "--json"]);
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let records: u64 = text
         .lines()
@@ -174,9 +243,14 @@ fn inspect(server: &Server, objects: &str) {
             let object = parse(line);
             assert_eq!(object["damage"], json!([]), "{object}");
             let runs = object["runs"].as_array().unwrap();
-            runs.iter().map(|run| run["records"].as_u64().unwrap()).sum::<u64>()
+            runs.iter()
+                .map(|run| run["records"].as_u64().unwrap())
+                .sum::<u64>()
         })
         .sum();
     let sent = (RECORDS * CODECS.len()) as u64;
-    assert!(records >= sent, "the objects explain {records} records of {sent}");
+    assert!(
+        records >= sent,
+        "the objects explain {records} records of {sent}"
+    );
 }

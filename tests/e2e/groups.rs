@@ -35,8 +35,10 @@ impl Member {
                 let numbers: Vec<i64> = fields.map(|field| field.parse().unwrap()).collect();
                 match what {
                     Some("owns") => {
-                        *owns_heard.lock().unwrap() =
-                            numbers.iter().map(|number| i32::try_from(*number).unwrap()).collect();
+                        *owns_heard.lock().unwrap() = numbers
+                            .iter()
+                            .map(|number| i32::try_from(*number).unwrap())
+                            .collect();
                     }
                     Some("read") => read_heard
                         .lock()
@@ -74,13 +76,25 @@ fn shared(members: &[Member], each: usize) -> bool {
 }
 
 fn produce(server: &Server, count: usize) {
-    let lines: String = (0..count).map(|number| format!("record {number}\n")).collect();
+    let lines: String = (0..count)
+        .map(|number| format!("record {number}\n"))
+        .collect();
     let file = server.options.data_dir.with_extension("lines");
     std::fs::write(&file, lines).unwrap();
     for partition in 0..6 {
         let partition = partition.to_string();
         let file = file.to_str().unwrap();
-        kcat(&["-b", &server.address(), "-P", "-t", "shared", "-p", &partition, "-l", file]);
+        kcat(&[
+            "-b",
+            &server.address(),
+            "-P",
+            "-t",
+            "shared",
+            "-p",
+            &partition,
+            "-l",
+            file,
+        ]);
     }
 }
 
@@ -94,20 +108,30 @@ fn three_members_share_lose_one_share_again_and_a_fresh_one_goes_on() {
     let address = server.address();
     server.tool(&["topic", "create", "shared", "--partitions", "6"]);
     let mut members: Vec<Member> = (0..3).map(|_| Member::join(&python, &address)).collect();
-    wait_until("three members to own two partitions each", || shared(&members, 2));
+    wait_until("three members to own two partitions each", || {
+        shared(&members, 2)
+    });
     produce(&server, 10);
-    let total =
-        |members: &[Member]| members.iter().map(|m| m.read.lock().unwrap().len()).sum::<usize>();
+    let total = |members: &[Member]| {
+        members
+            .iter()
+            .map(|m| m.read.lock().unwrap().len())
+            .sum::<usize>()
+    };
     wait_until("sixty records to be read", || total(&members) == 60);
 
     let mut lost = members.pop().unwrap();
     assert!(lost.child.try_wait().unwrap().is_none());
     lost.child.kill().unwrap();
     lost.child.wait().unwrap();
-    wait_until("two members to own three partitions each", || shared(&members, 3));
+    wait_until("two members to own three partitions each", || {
+        shared(&members, 3)
+    });
     let before = total(&members);
     produce(&server, 5);
-    wait_until("thirty more records to be read", || total(&members) >= before + 30);
+    wait_until("thirty more records to be read", || {
+        total(&members) >= before + 30
+    });
     for member in members {
         member.leave();
     }
@@ -117,29 +141,52 @@ fn three_members_share_lose_one_share_again_and_a_fresh_one_goes_on() {
         let described = kafka_tool(
             &class_path,
             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-            &["--bootstrap-server", &address, "--describe", "--group", "sharers"],
+            &[
+                "--bootstrap-server",
+                &address,
+                "--describe",
+                "--group",
+                "sharers",
+            ],
         );
         assert_eq!(lags(&described), vec![2; 6], "{described}");
     }
 
     let fresh = Member::join(&python, &address);
-    wait_until("the fresh member to own all six partitions", || fresh.owned().len() == 6);
-    wait_until("the fresh member to read what is new", || fresh.read.lock().unwrap().len() >= 12);
+    wait_until("the fresh member to own all six partitions", || {
+        fresh.owned().len() == 6
+    });
+    wait_until("the fresh member to read what is new", || {
+        fresh.read.lock().unwrap().len() >= 12
+    });
     let mut read = fresh.read.lock().unwrap().clone();
     read.sort_unstable();
-    let expected: Vec<(i32, i64)> =
-        (0..6).flat_map(|partition| [(partition, 15), (partition, 16)]).collect();
+    let expected: Vec<(i32, i64)> = (0..6)
+        .flat_map(|partition| [(partition, 15), (partition, 16)])
+        .collect();
     assert_eq!(read, expected, "it goes on from the commit");
     fresh.leave();
 }
 
 /// The LAG column of Kafka's tool.
 fn lags(described: &str) -> Vec<i64> {
-    let header = described.lines().find(|line| line.contains("LAG")).expect("a header");
-    let column = header.split_whitespace().position(|name| name == "LAG").unwrap();
+    let header = described
+        .lines()
+        .find(|line| line.contains("LAG"))
+        .expect("a header");
+    let column = header
+        .split_whitespace()
+        .position(|name| name == "LAG")
+        .unwrap();
     described
         .lines()
         .filter(|line| line.contains("shared"))
-        .map(|line| line.split_whitespace().nth(column).unwrap().parse().unwrap())
+        .map(|line| {
+            line.split_whitespace()
+                .nth(column)
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
         .collect()
 }

@@ -59,13 +59,17 @@ fn ten_kills_lose_and_repeat_nothing() {
     server.tool(&["topic", "create", "killed", "--partitions", PARTITIONS]);
     let heard = Arc::new(Mutex::new(Heard::default()));
     let acked = || heard.lock().unwrap().acked.len();
-    let mut loads: Vec<Child> =
-        ["a", "b"].iter().map(|name| load(&python, &address, name, &heard)).collect();
+    let mut loads: Vec<Child> = ["a", "b"]
+        .iter()
+        .map(|name| load(&python, &address, name, &heard))
+        .collect();
     // Not a fixed beat: each life of the server is of another length.
     let mut seed = u64::from(std::process::id()) | 1;
     for kill in 0..KILLS {
         let before = acked();
-        wait_until("the load to be acknowledged again", || acked() > before + 50);
+        wait_until("the load to be acknowledged again", || {
+            acked() > before + 50
+        });
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let pause = Duration::from_millis((seed >> 33) % 700);
         let moment = Instant::now() + pause;
@@ -80,15 +84,23 @@ fn ten_kills_lose_and_repeat_nothing() {
         }
         // The kill falls into the load: acknowledgements were coming until just now, and the
         // producers are still sending.
-        assert!(last_rise.elapsed() < Duration::from_secs(2), "kill {kill} fell into a pause");
+        assert!(
+            last_rise.elapsed() < Duration::from_secs(2),
+            "kill {kill} fell into a pause"
+        );
         for load in &mut loads {
-            assert!(load.try_wait().unwrap().is_none(), "a producer ended by itself");
+            assert!(
+                load.try_wait().unwrap().is_none(),
+                "a producer ended by itself"
+            );
         }
         let options = server.kill_9();
         server = Server::start(options);
     }
     let before = acked();
-    wait_until("the load to go on after the last kill", || acked() > before + 50);
+    wait_until("the load to go on after the last kill", || {
+        acked() > before + 50
+    });
     for load in &mut loads {
         signal(load.id(), "TERM");
         assert!(load.wait().unwrap().success());
@@ -98,23 +110,38 @@ fn ten_kills_lose_and_repeat_nothing() {
 }
 
 fn judge(heard: &Heard, dumped: &str) {
-    assert!(heard.failed.is_empty(), "the clients gave up on {:?}", heard.failed);
-    assert!(!heard.refused.is_empty(), "the load must hold records that are refused");
+    assert!(
+        heard.failed.is_empty(),
+        "the clients gave up on {:?}",
+        heard.failed
+    );
+    assert!(
+        !heard.refused.is_empty(),
+        "the load must hold records that are refused"
+    );
     assert!(heard.acked.len() > KILLS * 50);
     let mut places: HashMap<&str, (i32, i64)> = HashMap::new();
     let mut last_of: BTreeMap<(i32, &str), (i64, u64)> = BTreeMap::new();
     for line in dumped.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
-        let [partition, offset, value] = fields[..] else { panic!("{line}") };
+        let [partition, offset, value] = fields[..] else {
+            panic!("{line}")
+        };
         let (partition, offset) = (partition.parse().unwrap(), offset.parse::<i64>().unwrap());
-        assert!(!value.contains("refused"), "a refused record was stored: {line}");
+        assert!(
+            !value.contains("refused"),
+            "a refused record was stored: {line}"
+        );
         let earlier = places.insert(value, (partition, offset));
         assert_eq!(earlier, None, "{value} is there twice");
         let (producer, number) = value.rsplit_once('-').unwrap();
         let number: u64 = number.parse().unwrap();
         let last = last_of.insert((partition, producer), (offset, number));
         if let Some((last_offset, last_number)) = last {
-            assert!(last_offset < offset && last_number < number, "out of order at {line}");
+            assert!(
+                last_offset < offset && last_number < number,
+                "out of order at {line}"
+            );
         }
     }
     for (partition, offset, value) in &heard.acked {

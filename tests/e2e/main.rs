@@ -8,6 +8,13 @@
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`tool`]: the command line for people.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failure here is a failed test"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

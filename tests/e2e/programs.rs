@@ -6,7 +6,9 @@ use crate::support::{Server, kafka_tool, kafka_tools, python, run_client};
 
 #[test]
 fn kafkas_own_tool_creates_alters_describes_and_deletes_topics() {
-    let Some(class_path) = kafka_tools() else { return };
+    let Some(class_path) = kafka_tools() else {
+        return;
+    };
     let (_dir, server) = Server::fresh();
     let address = server.address();
     let topics = |args: &[&str]| {
@@ -46,9 +48,12 @@ fn kafkas_own_tool_creates_alters_describes_and_deletes_topics() {
 fn a_simple_producer_and_consumer() {
     let Some(python) = python() else { return };
     let (_dir, server) = Server::fresh();
-    let seen: Vec<String> =
-        serde_json::from_str(&run_client(&python, "programs.py", &["simple", &server.address()]))
-            .unwrap();
+    let seen: Vec<String> = serde_json::from_str(&run_client(
+        &python,
+        "programs.py",
+        &["simple", &server.address()],
+    ))
+    .unwrap();
     let expected: Vec<String> = (0..10).map(|number| format!("click {number}")).collect();
     assert_eq!(seen, expected);
 }
@@ -57,9 +62,12 @@ fn a_simple_producer_and_consumer() {
 fn an_idempotent_producer_with_dead_letters_and_a_consumer_that_commits() {
     let Some(python) = python() else { return };
     let (_dir, server) = Server::fresh();
-    let report: Value =
-        serde_json::from_str(&run_client(&python, "programs.py", &["orders", &server.address()]))
-            .unwrap();
+    let report: Value = serde_json::from_str(&run_client(
+        &python,
+        "programs.py",
+        &["orders", &server.address()],
+    ))
+    .unwrap();
     let mut expected: Vec<String> = (0..20).map(|number| format!("ORD-{number}")).collect();
     expected.sort();
     assert_eq!(report["first"], serde_json::json!(expected));

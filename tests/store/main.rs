@@ -1,5 +1,12 @@
 //! One suite of store behaviour on every store: a folder, memory, MinIO.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failure here is a failed test"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,7 +26,11 @@ async fn conforms(url: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder() {
     let dir = tempfile::tempdir().unwrap();
-    conforms(&format!("file://{}", dir.path().join("deep/objects").display())).await;
+    conforms(&format!(
+        "file://{}",
+        dir.path().join("deep/objects").display()
+    ))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,12 +67,21 @@ async fn minio_behaves_as_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_named() {
     if is_inner() {
-        let error = Bucket::open("s3://alluvium-denied", LocalDisk::shared()).await.unwrap_err();
+        let error = Bucket::open("s3://alluvium-denied", LocalDisk::shared())
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("alluvium-denied"), "{text}");
-        assert!(text.to_lowercase().contains("credentials"), "says what to look at: {text}");
+        assert!(
+            text.to_lowercase().contains("credentials"),
+            "says what to look at: {text}"
+        );
         return;
     }
     let Some(minio) = Minio::start() else { return };
-    with_env(&minio, "a_wrong_secret_is_named", &[("AWS_SECRET_ACCESS_KEY", "not-the-secret")]);
+    with_env(
+        &minio,
+        "a_wrong_secret_is_named",
+        &[("AWS_SECRET_ACCESS_KEY", "not-the-secret")],
+    );
 }

@@ -42,7 +42,11 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// How to start a server.
@@ -74,7 +78,12 @@ impl ServerOptions {
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
         command.arg("dev").arg("--data-dir").arg(&self.data_dir);
-        command.args(["--kafka", &format!("127.0.0.1:{}", self.port), "--http", "127.0.0.1:0"]);
+        command.args([
+            "--kafka",
+            &format!("127.0.0.1:{}", self.port),
+            "--http",
+            "127.0.0.1:0",
+        ]);
         if let Some(store) = &self.store {
             command.args(["--store", store]);
         }
@@ -108,10 +117,18 @@ impl Server {
     pub fn start(options: ServerOptions) -> Self {
         fs::create_dir_all(&options.data_dir).unwrap();
         let log = options.data_dir.with_extension("log");
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let begun = Instant::now();
-        let mut child =
-            options.command().stdout(Stdio::piped()).stderr(stderr).spawn().expect("start server");
+        let mut child = options
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("start server");
         let stdout = child.stdout.take().unwrap();
         let (lines, received) = mpsc::channel();
         thread::spawn(move || {
@@ -140,7 +157,13 @@ impl Server {
         while let Ok(line) = received.recv_timeout(Duration::from_millis(100)) {
             banner.push(line);
         }
-        Self { options, child, started_in, banner, log }
+        Self {
+            options,
+            child,
+            started_in,
+            banner,
+            log,
+        }
     }
 
     pub fn address(&self) -> String {
@@ -161,14 +184,26 @@ impl Server {
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 
     /// SIGKILL, proved: the process was there before and ended by that signal.
     pub fn kill_9(mut self) -> ServerOptions {
         use std::os::unix::process::ExitStatusExt;
-        assert!(self.child.try_wait().unwrap().is_none(), "server ended by itself:\n{}", self.log());
+        assert!(
+            self.child.try_wait().unwrap().is_none(),
+            "server ended by itself:\n{}",
+            self.log()
+        );
         self.child.kill().unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(9));
         self.options.clone()
@@ -187,7 +222,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (self.options.clone(), status.code());
             }
-            assert!(Instant::now() < deadline, "server did not stop:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "server did not stop:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -218,7 +257,9 @@ impl Drop for Server {
 
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
     assert!(status.unwrap().success(), "kill -{name} {pid}");
 }
 
@@ -245,9 +286,15 @@ pub fn python() -> Option<PathBuf> {
 
 /// A command that runs a program of tests/clients.
 pub fn client(python: &Path, program: &str, args: &[&str]) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(program);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(program);
     let mut command = Command::new(python);
-    command.arg("-u").arg(script).args(args).stdin(Stdio::null());
+    command
+        .arg("-u")
+        .arg(script)
+        .args(args)
+        .stdin(Stdio::null());
     command
 }
 
@@ -268,7 +315,11 @@ pub fn has_kcat() -> bool {
 
 /// Runs kcat to its end; what it printed.
 pub fn kcat(args: &[&str]) -> String {
-    let output = Command::new("kcat").args(args).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new("kcat")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     checked(&format!("kcat {}", args.join(" ")), output)
 }
 
@@ -310,7 +361,12 @@ impl Minio {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let child = Command::new(binary)
-            .args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")])
+            .args([
+                "server",
+                "--quiet",
+                "--address",
+                &format!("127.0.0.1:{port}"),
+            ])
             .arg(dir.path())
             .env("MINIO_ROOT_USER", "alluvium")
             .env("MINIO_ROOT_PASSWORD", "alluvium-secret")
@@ -320,13 +376,19 @@ impl Minio {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let minio = Self { child, port, _dir: dir };
+        let minio = Self {
+            child,
+            port,
+            _dir: dir,
+        };
         wait_until("MinIO to be ready", || minio.is_ready());
         Some(minio)
     }
 
     fn is_ready(&self) -> bool {
-        let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return false;
+        };
         let request = "GET /minio/health/ready HTTP/1.0\r\nHost: localhost\r\n\r\n";
         let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
         let mut line = String::new();
@@ -338,7 +400,10 @@ impl Minio {
     /// The variables that a server needs to use it.
     pub fn env(&self) -> Vec<(String, String)> {
         [
-            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            (
+                "AWS_ENDPOINT_URL",
+                format!("http://127.0.0.1:{}", self.port),
+            ),
             ("AWS_ACCESS_KEY_ID", "alluvium".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "alluvium-secret".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),

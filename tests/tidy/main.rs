@@ -1,5 +1,12 @@
 //! The shape of the project, as tests: sizes of files, arrows between crates, licences.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failure here is a failed test"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +55,10 @@ fn names_say_what_is_inside() {
     for path in all_sources() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         assert!(
-            !["util", "utils", "helper", "helpers", "misc", "common", "manager"].contains(&name),
+            ![
+                "util", "utils", "helper", "helpers", "misc", "common", "manager"
+            ]
+            .contains(&name),
             "{}",
             path.display()
         );
@@ -65,13 +75,25 @@ fn arrows_point_one_way() {
         ("metadata", &["types"]),
         ("storage", &["types"]),
         ("cluster", &["types", "metadata", "storage"]),
-        ("agent", &["types", "protocol", "objects", "metadata", "storage", "cluster"]),
-        ("server", &["types", "protocol", "metadata", "storage", "cluster", "agent"]),
+        (
+            "agent",
+            &[
+                "types", "protocol", "objects", "metadata", "storage", "cluster",
+            ],
+        ),
+        (
+            "server",
+            &[
+                "types", "protocol", "metadata", "storage", "cluster", "agent",
+            ],
+        ),
         ("client", &["types", "protocol"]),
     ]);
     for (name, may) in allowed {
         for found in dependencies(name) {
-            let Some(ours) = found.strip_prefix("alluvium-") else { continue };
+            let Some(ours) = found.strip_prefix("alluvium-") else {
+                continue;
+            };
             assert!(may.contains(&ours), "{name} depends on {ours}");
         }
     }
@@ -83,7 +105,8 @@ fn pure_crates_name_no_runtime() {
     for name in ["types", "protocol", "objects", "metadata"] {
         for found in dependencies(name) {
             assert!(
-                !["tokio", "object_store", "openraft", "foyer", "tracing"].contains(&found.as_str()),
+                !["tokio", "object_store", "openraft", "foyer", "tracing"]
+                    .contains(&found.as_str()),
                 "{name} depends on {found}"
             );
         }
@@ -102,7 +125,12 @@ fn big_libraries_are_named_in_one_place() {
         ("kafka_wire::", "crates/protocol/src"),
     ];
     for path in all_sources() {
-        let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        let relative = path
+            .strip_prefix(root())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         if !relative.starts_with("crates/") {
             continue;
         }
@@ -119,7 +147,12 @@ fn big_libraries_are_named_in_one_place() {
 fn dependencies(name: &str) -> Vec<String> {
     let manifest = root().join("crates").join(name).join("Cargo.toml");
     let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
-    manifest["dependencies"].as_table().unwrap().keys().cloned().collect()
+    manifest["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
 }
 
 /// Licences that may be linked into the binary, as SPDX identifiers.
@@ -145,9 +178,16 @@ const LICENCES: [&str; 16] = [
 /// Alternatives need one allowed licence; as soon as something is joined by AND, every name counts.
 fn is_allowed(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], " ");
-    let mut names = expression.split(" OR ").flat_map(|part| part.split(" AND ")).map(str::trim);
+    let mut names = expression
+        .split(" OR ")
+        .flat_map(|part| part.split(" AND "))
+        .map(str::trim);
     let known = |name: &str| LICENCES.contains(&name);
-    if expression.contains(" AND ") { names.all(known) } else { names.any(known) }
+    if expression.contains(" AND ") {
+        names.all(known)
+    } else {
+        names.any(known)
+    }
 }
 
 #[test]
@@ -157,7 +197,11 @@ fn every_dependency_has_a_licence_that_allows_this_use() {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let refused: Vec<String> = metadata["packages"]
         .as_array()
@@ -165,7 +209,12 @@ fn every_dependency_has_a_licence_that_allows_this_use() {
         .iter()
         .filter(|package| !package["source"].is_null())
         .filter(|package| !package["license"].as_str().is_some_and(is_allowed))
-        .map(|package| format!("{} {}: {}", package["name"], package["version"], package["license"]))
+        .map(|package| {
+            format!(
+                "{} {}: {}",
+                package["name"], package["version"], package["license"]
+            )
+        })
         .collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }

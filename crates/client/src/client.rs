@@ -73,7 +73,11 @@ impl Client {
     /// None of them answers.
     pub async fn connect(bootstrap: &str) -> Result<Self, ClientError> {
         let mut last = ClientError::Usage("--bootstrap names no server".to_owned());
-        for address in bootstrap.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for address in bootstrap
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             match Connection::open(address).await {
                 Ok(connection) => {
                     return Ok(Self {
@@ -126,8 +130,10 @@ impl Client {
             None => Connection::open(&address).await?,
         };
         let answer = connection.call_up_to(ask, newest).await;
-        let usable =
-            !matches!(answer, Err(ClientError::Broken { .. } | ClientError::TimedOut { .. }));
+        let usable = !matches!(
+            answer,
+            Err(ClientError::Broken { .. } | ClientError::TimedOut { .. })
+        );
         if usable {
             self.connections.lock().await.insert(address, connection);
         }
@@ -147,19 +153,30 @@ impl Client {
             return Ok(address.clone());
         }
         Box::pin(self.topics(Some(&[]))).await?;
-        self.nodes.lock().await.get(&id).cloned().ok_or_else(|| ClientError::Unreachable {
-            address: format!("node {id}"),
-            reason: "the cluster does not name it".to_owned(),
-        })
+        self.nodes
+            .lock()
+            .await
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| ClientError::Unreachable {
+                address: format!("node {id}"),
+                reason: "the cluster does not name it".to_owned(),
+            })
     }
 
     async fn coordinator(&self, group: &str) -> Result<String, ClientError> {
         // Batched look-up, version 4 and later (KIP-699): every broker since Kafka 3.0.
-        let ask = message!(FindCoordinatorRequest { coordinator_keys: vec![group.into()] });
+        let ask = message!(FindCoordinatorRequest {
+            coordinator_keys: vec![group.into()]
+        });
         for _ in 0..TRIES {
             let answer = Box::pin(self.call(&Target::Any, &ask)).await?;
             let found = answer.coordinators.first().ok_or_else(|| {
-                ClientError::refused(format!("group {group}"), 15, Some("no coordinator is named"))
+                ClientError::refused(
+                    format!("group {group}"),
+                    15,
+                    Some("no coordinator is named"),
+                )
             })?;
             match ClientError::check(&format!("group {group}"), found.error_code, None) {
                 Ok(()) => return Ok(format!("{}:{}", found.host, found.port)),
@@ -167,7 +184,11 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        Err(ClientError::refused(format!("group {group}"), 15, Some("no coordinator was found")))
+        Err(ClientError::refused(
+            format!("group {group}"),
+            15,
+            Some("no coordinator was found"),
+        ))
     }
 
     /// Describes topics: those named, or all.
@@ -205,11 +226,15 @@ impl Client {
         let topics = names.map(|names| {
             names
                 .iter()
-                .map(|name| message!(MetadataRequestTopic { name: Some((*name).into()) }))
+                .map(|name| {
+                    message!(MetadataRequestTopic {
+                        name: Some((*name).into())
+                    })
+                })
                 .collect()
         });
         let ask = message!(MetadataRequest {
-            topics: topics,
+            topics,
             allow_auto_topic_creation: create,
         });
         let answer = self.call(&Target::Any, &ask).await?;
@@ -221,7 +246,11 @@ impl Client {
         }
         let mut described = Vec::with_capacity(answer.topics.len());
         for topic in &answer.topics {
-            let name = topic.name.as_ref().map(ToString::to_string).unwrap_or_default();
+            let name = topic
+                .name
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let reason = match topic.error_code {
                 3 => Some("there is no such topic"),
                 17 => Some("this is not a valid topic name"),
@@ -240,7 +269,12 @@ impl Client {
                 .collect();
             partitions.sort_by_key(|partition| partition.partition);
             let id = TopicId(topic.topic_id.to_bytes());
-            described.push(TopicInfo { name, id, internal: topic.is_internal, partitions });
+            described.push(TopicInfo {
+                name,
+                id,
+                internal: topic.is_internal,
+                partitions,
+            });
         }
         described.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(described)

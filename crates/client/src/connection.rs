@@ -10,9 +10,7 @@ use tokio::time::timeout;
 
 use alluvium_protocol::api;
 use alluvium_protocol::message;
-use alluvium_protocol::messages::{
-    ApiVersionsRequest, KafkaRequest, RequestResponsePair,
-};
+use alluvium_protocol::messages::{ApiVersionsRequest, KafkaRequest, RequestResponsePair};
 use alluvium_protocol::{request, response};
 
 use crate::error::ClientError;
@@ -49,7 +47,9 @@ impl Connection {
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT.as_secs())))?
             .map_err(|error| unreachable(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| unreachable(error.to_string()))?;
         let mut connection = Self {
             stream,
             address: address.to_owned(),
@@ -96,16 +96,27 @@ impl Connection {
     pub fn version<R: KafkaRequest>(&self) -> Result<i16, ClientError> {
         let key = R::API_KEY.value();
         let ours = R::SUPPORTED_VERSIONS;
-        let (min, max) = self.versions.get(&key).copied().ok_or_else(|| self.unsupported::<R>())?;
+        let (min, max) = self
+            .versions
+            .get(&key)
+            .copied()
+            .ok_or_else(|| self.unsupported::<R>())?;
         // What this project serves is what it was tested with.
         let newest = api::served(key).map_or(ours.max().value(), |served| served.max);
         let version = newest.min(max);
         let oldest = ours.min().value().max(min);
-        if version < oldest { Err(self.unsupported::<R>()) } else { Ok(version) }
+        if version < oldest {
+            Err(self.unsupported::<R>())
+        } else {
+            Ok(version)
+        }
     }
 
     fn unsupported<R: KafkaRequest>(&self) -> ClientError {
-        ClientError::Unsupported { address: self.address.clone(), api: R::NAME }
+        ClientError::Unsupported {
+            address: self.address.clone(),
+            api: R::NAME,
+        }
     }
 
     /// Sends a request in the newest version that both sides know and waits for its answer.
@@ -148,7 +159,11 @@ impl Connection {
     }
 
     fn broken<R: KafkaRequest>(&self, reason: String) -> ClientError {
-        ClientError::Broken { address: self.address.clone(), api: R::NAME, reason }
+        ClientError::Broken {
+            address: self.address.clone(),
+            api: R::NAME,
+            reason,
+        }
     }
 
     async fn exchange<R: KafkaRequest>(

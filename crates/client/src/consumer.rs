@@ -70,15 +70,23 @@ impl<'a> Consumer<'a> {
             return Err(ClientError::refused(format!("topic {topic}"), 3, None));
         }
         let topic = topics.swap_remove(0);
-        let all: Vec<i32> = topic.partitions.iter().map(|known| known.partition).collect();
+        let all: Vec<i32> = topic
+            .partitions
+            .iter()
+            .map(|known| known.partition)
+            .collect();
         let chosen = partitions.map_or_else(|| all.clone(), <[i32]>::to_vec);
         if let Some(missing) = chosen.iter().find(|wanted| !all.contains(wanted)) {
             let (name, count) = (&topic.name, all.len());
             let reason = format!("topic {name} has {count} partitions, no {missing}");
             return Err(ClientError::Usage(reason));
         }
-        let mut consumer =
-            Self { client, topic, positions: BTreeMap::new(), high_watermarks: BTreeMap::new() };
+        let mut consumer = Self {
+            client,
+            topic,
+            positions: BTreeMap::new(),
+            high_watermarks: BTreeMap::new(),
+        };
         for partition in chosen {
             let offset = consumer.resolve(partition, start).await?;
             consumer.positions.insert(partition, offset);
@@ -118,24 +126,38 @@ impl<'a> Consumer<'a> {
         };
         let offset = self.list_offset(partition, timestamp).await?;
         // No record of that time or later: what comes next is.
-        if offset < 0 { self.list_offset(partition, -1).await } else { Ok(offset) }
+        if offset < 0 {
+            self.list_offset(partition, -1).await
+        } else {
+            Ok(offset)
+        }
     }
 
     async fn list_offset(&self, partition: i32, timestamp: i64) -> Result<Offset, ClientError> {
         let wanted = message!(ListOffsetsPartition {
             partition_index: partition,
-            timestamp: timestamp,
+            timestamp,
         });
         let topic = message!(ListOffsetsTopic {
             name: self.topic.name.as_str().into(),
             partitions: vec![wanted],
         });
-        let ask = message!(ListOffsetsRequest { replica_id: -1, topics: vec![topic] });
+        let ask = message!(ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic]
+        });
         let answer = self.client.call(&self.leader(partition), &ask).await?;
-        let found = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let found = answer
+            .topics
+            .first()
+            .and_then(|topic| topic.partitions.first());
         let subject = self.subject(partition);
         let Some(found) = found else {
-            return Err(ClientError::refused(subject, -1, Some("the answer does not mention it")));
+            return Err(ClientError::refused(
+                subject,
+                -1,
+                Some("the answer does not mention it"),
+            ));
         };
         ClientError::check(&subject, found.error_code, None)?;
         Ok(found.offset)
@@ -189,8 +211,10 @@ impl<'a> Consumer<'a> {
                 })
             })
             .collect();
-        let topic =
-            message!(FetchTopic { topic: self.topic.name.as_str().into(), partitions: wanted });
+        let topic = message!(FetchTopic {
+            topic: self.topic.name.as_str().into(),
+            partitions: wanted
+        });
         let ask = message!(FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: 1,
@@ -198,12 +222,20 @@ impl<'a> Consumer<'a> {
             session_epoch: -1,
             topics: vec![topic],
         });
-        let answer = self.client.call_up_to(&Target::Node(leader), &ask, BY_NAME).await?;
-        ClientError::check(&format!("topic {}", self.topic.name), answer.error_code, None)?;
+        let answer = self
+            .client
+            .call_up_to(&Target::Node(leader), &ask, BY_NAME)
+            .await?;
+        ClientError::check(
+            &format!("topic {}", self.topic.name),
+            answer.error_code,
+            None,
+        )?;
         for data in answer.responses.iter().flat_map(|topic| &topic.partitions) {
             let subject = self.subject(data.partition_index);
             ClientError::check(&subject, data.error_code, None)?;
-            self.high_watermarks.insert(data.partition_index, data.high_watermark);
+            self.high_watermarks
+                .insert(data.partition_index, data.high_watermark);
             if let Some(set) = &data.records {
                 self.take(data.partition_index, set, read)?;
             }
@@ -231,7 +263,8 @@ impl<'a> Consumer<'a> {
                     }
                 }
             }
-            *position = (*position).max(header.base_offset + i64::from(header.last_offset_delta) + 1);
+            *position =
+                (*position).max(header.base_offset + i64::from(header.last_offset_delta) + 1);
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use alluvium_types::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection.
-    #[error("cannot reach {address}: {reason}; is a server listening there? (--bootstrap names another)")]
+    #[error(
+        "cannot reach {address}: {reason}; is a server listening there? (--bootstrap names another)"
+    )]
     Unreachable {
         /// Whom.
         address: String,
@@ -61,8 +63,14 @@ impl ClientError {
     #[must_use]
     pub fn refused(subject: impl Into<String>, code: i16, message: Option<&str>) -> Self {
         let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
-        let message = message.filter(|text| !text.is_empty()).unwrap_or("the server refused");
-        Self::Refused { subject: subject.into(), code, message: message.to_owned() }
+        let message = message
+            .filter(|text| !text.is_empty())
+            .unwrap_or("the server refused");
+        Self::Refused {
+            subject: subject.into(),
+            code,
+            message: message.to_owned(),
+        }
     }
 
     /// Turns an answer's error code into a result.
@@ -70,7 +78,11 @@ impl ClientError {
     /// # Errors
     /// [`ClientError::Refused`] for any code but 0.
     pub fn check(subject: &str, code: i16, message: Option<&str>) -> Result<(), Self> {
-        if code == 0 { Ok(()) } else { Err(Self::refused(subject, code, message)) }
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(Self::refused(subject, code, message))
+        }
     }
 
     /// Whether the same request may succeed a moment later.

@@ -10,9 +10,11 @@ use alluvium_protocol::message;
 use alluvium_protocol::messages::{
     ApiVersion, ConsumerProtocolAssignment, ConsumerProtocolSubscription, DecodeLimits,
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest, consumer_protocol_assignment::TopicPartition,
+    OffsetFetchRequest, SyncGroupRequest,
+    consumer_protocol_assignment::TopicPartition,
     decode_consumer_protocol_assignment, encode_consumer_protocol_assignment,
-    encode_consumer_protocol_subscription, join_group_request::JoinGroupRequestProtocol,
+    encode_consumer_protocol_subscription,
+    join_group_request::JoinGroupRequestProtocol,
     leave_group_request::MemberIdentity,
     offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
     offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
@@ -76,7 +78,10 @@ impl<'a> GroupConsumer<'a> {
     /// The next offset of every partition that this member owns.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<i32, Offset> {
-        self.consumer.as_ref().map(|owned| owned.positions().clone()).unwrap_or_default()
+        self.consumer
+            .as_ref()
+            .map(|owned| owned.positions().clone())
+            .unwrap_or_default()
     }
 
     /// The ends of the partitions that this member owns.
@@ -113,7 +118,9 @@ impl<'a> GroupConsumer<'a> {
     /// # Errors
     /// See [`ClientError`].
     pub async fn commit(&mut self) -> Result<(), ClientError> {
-        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let Some(consumer) = &self.consumer else {
+            return Ok(());
+        };
         let partitions = consumer
             .positions()
             .iter()
@@ -127,7 +134,7 @@ impl<'a> GroupConsumer<'a> {
             .collect();
         let topic = message!(OffsetCommitRequestTopic {
             name: self.topic.as_str().into(),
-            partitions: partitions,
+            partitions,
         });
         let ask = message!(OffsetCommitRequest {
             group_id: self.group.as_str().into(),
@@ -135,7 +142,10 @@ impl<'a> GroupConsumer<'a> {
             member_id: self.member_id.as_str().into(),
             topics: vec![topic],
         });
-        let answer = self.client.call_up_to(&self.coordinator(), &ask, COMMIT_BY_NAME).await?;
+        let answer = self
+            .client
+            .call_up_to(&self.coordinator(), &ask, COMMIT_BY_NAME)
+            .await?;
         for result in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             let subject = format!("commit of {} {}", self.topic, result.partition_index);
             ClientError::check(&subject, result.error_code, None)?;
@@ -148,7 +158,9 @@ impl<'a> GroupConsumer<'a> {
     /// # Errors
     /// See [`ClientError`].
     pub async fn leave(self) -> Result<(), ClientError> {
-        let member = message!(MemberIdentity { member_id: self.member_id.as_str().into() });
+        let member = message!(MemberIdentity {
+            member_id: self.member_id.as_str().into()
+        });
         let ask = message!(LeaveGroupRequest {
             group_id: self.group.as_str().into(),
             members: vec![member],
@@ -183,7 +195,11 @@ impl<'a> GroupConsumer<'a> {
                 self.member_id.clear();
                 self.rejoin().await
             }
-            _ => Err(ClientError::refused(self.subject(), answer.error_code, None)),
+            _ => Err(ClientError::refused(
+                self.subject(),
+                answer.error_code,
+                None,
+            )),
         }
     }
 
@@ -201,7 +217,7 @@ impl<'a> GroupConsumer<'a> {
                 member_id: self.member_id.as_str().into(),
                 protocol_type: Some("consumer".into()),
                 protocol_name: joined.protocol_name.clone(),
-                assignments: assignments,
+                assignments,
             });
             let answer = self.client.call(&self.coordinator(), &ask).await?;
             match ErrorCode::from_code(answer.error_code) {
@@ -210,14 +226,21 @@ impl<'a> GroupConsumer<'a> {
                 Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
                     self.member_id.clear();
                 }
-                _ => return Err(ClientError::refused(self.subject(), answer.error_code, None)),
+                _ => {
+                    return Err(ClientError::refused(
+                        self.subject(),
+                        answer.error_code,
+                        None,
+                    ));
+                }
             }
         }
     }
 
     async fn ask_to_join(&mut self) -> Result<JoinGroupResponse, ClientError> {
-        let subscription =
-            message!(ConsumerProtocolSubscription { topics: vec![self.topic.as_str().into()] });
+        let subscription = message!(ConsumerProtocolSubscription {
+            topics: vec![self.topic.as_str().into()]
+        });
         let mut metadata = BytesMut::new();
         encode_consumer_protocol_subscription(&mut metadata, &subscription, ApiVersion::new(0))
             .map_err(|error| ClientError::Usage(error.to_string()))?;
@@ -245,7 +268,13 @@ impl<'a> GroupConsumer<'a> {
                 // KIP-394: the first answer gives the id to join with.
                 Some(ErrorCode::MemberIdRequired) => self.member_id = answer.member_id.to_string(),
                 Some(ErrorCode::UnknownMemberId) => self.member_id.clear(),
-                _ => return Err(ClientError::refused(self.subject(), answer.error_code, None)),
+                _ => {
+                    return Err(ClientError::refused(
+                        self.subject(),
+                        answer.error_code,
+                        None,
+                    ));
+                }
             }
         }
     }
@@ -256,8 +285,16 @@ impl<'a> GroupConsumer<'a> {
         joined: &JoinGroupResponse,
     ) -> Result<Vec<SyncGroupRequestAssignment>, ClientError> {
         let topic = self.client.topic_on_first_use(&self.topic).await?;
-        let partitions: Vec<i32> = topic.partitions.iter().map(|known| known.partition).collect();
-        let mut members: Vec<_> = joined.members.iter().map(|member| &member.member_id).collect();
+        let partitions: Vec<i32> = topic
+            .partitions
+            .iter()
+            .map(|known| known.partition)
+            .collect();
+        let mut members: Vec<_> = joined
+            .members
+            .iter()
+            .map(|member| &member.member_id)
+            .collect();
         members.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         let count = members.len().max(1);
         let (each, extra) = (partitions.len() / count, partitions.len() % count);
@@ -270,8 +307,9 @@ impl<'a> GroupConsumer<'a> {
                 topic: self.topic.as_str().into(),
                 partitions: mine.to_vec(),
             });
-            let assignment =
-                message!(ConsumerProtocolAssignment { assigned_partitions: vec![owned] });
+            let assignment = message!(ConsumerProtocolAssignment {
+                assigned_partitions: vec![owned]
+            });
             let mut bytes = BytesMut::new();
             encode_consumer_protocol_assignment(&mut bytes, &assignment, ApiVersion::new(0))
                 .map_err(|error| ClientError::Usage(error.to_string()))?;
@@ -320,9 +358,16 @@ impl<'a> GroupConsumer<'a> {
             group_id: self.group.as_str().into(),
             topics: Some(vec![topic]),
         });
-        let ask = message!(OffsetFetchRequest { groups: vec![group] });
-        let answer = self.client.call_up_to(&self.coordinator(), &ask, FETCH_BY_NAME).await?;
-        let Some(group) = answer.groups.first() else { return Ok(BTreeMap::new()) };
+        let ask = message!(OffsetFetchRequest {
+            groups: vec![group]
+        });
+        let answer = self
+            .client
+            .call_up_to(&self.coordinator(), &ask, FETCH_BY_NAME)
+            .await?;
+        let Some(group) = answer.groups.first() else {
+            return Ok(BTreeMap::new());
+        };
         ClientError::check(&self.subject(), group.error_code, None)?;
         Ok(group
             .topics

@@ -37,7 +37,12 @@ pub struct ProducerOptions {
 
 impl Default for ProducerOptions {
     fn default() -> Self {
-        Self { codec: Codec::None, acks: -1, batch_bytes: 512 << 10, partition: None }
+        Self {
+            codec: Codec::None,
+            acks: -1,
+            batch_bytes: 512 << 10,
+            partition: None,
+        }
     }
 }
 
@@ -80,7 +85,11 @@ impl<'a> Producer<'a> {
         options: ProducerOptions,
     ) -> Result<Self, ClientError> {
         let topic = client.topic_on_first_use(topic).await?;
-        let identity = if options.acks == -1 { Some(init(client).await?) } else { None };
+        let identity = if options.acks == -1 {
+            Some(init(client).await?)
+        } else {
+            None
+        };
         Ok(Self {
             client,
             topic,
@@ -145,7 +154,10 @@ impl<'a> Producer<'a> {
                 });
         }
         if count == 0 {
-            return Err(ClientError::Usage(format!("topic {} has no partitions", self.topic.name)));
+            return Err(ClientError::Usage(format!(
+                "topic {} has no partitions",
+                self.topic.name
+            )));
         }
         Ok(match &record.key {
             Some(key) => partition_of_key(key, count),
@@ -154,7 +166,9 @@ impl<'a> Producer<'a> {
     }
 
     async fn send_partition(&mut self, partition: usize) -> Result<(), ClientError> {
-        let Some(waiting) = self.waiting.remove(&partition) else { return Ok(()) };
+        let Some(waiting) = self.waiting.remove(&partition) else {
+            return Ok(());
+        };
         let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
         let options = BatchOptions {
             codec: self.options.codec,
@@ -176,14 +190,17 @@ impl<'a> Producer<'a> {
             }
         }
         let count = i32::try_from(waiting.records.len()).unwrap_or(i32::MAX);
-        self.sequences.insert(partition, sequence.wrapping_add(count) & i32::MAX);
+        self.sequences
+            .insert(partition, sequence.wrapping_add(count) & i32::MAX);
         self.sent.records += waiting.records.len() as u64;
         self.sent.bytes += batch.len() as u64;
         Ok(())
     }
 
     async fn send_batch(&self, partition: usize, batch: &Bytes) -> Result<(), ClientError> {
-        let Some(place) = self.topic.partitions.get(partition) else { return Ok(()) };
+        let Some(place) = self.topic.partitions.get(partition) else {
+            return Ok(());
+        };
         let data = message!(PartitionProduceData {
             index: place.partition,
             records: Some(batch.clone()),
@@ -199,10 +216,17 @@ impl<'a> Producer<'a> {
         });
         let target = Target::Node(place.leader);
         let answer = self.client.call_up_to(&target, &ask, BY_NAME).await?;
-        let result = answer.responses.first().and_then(|topic| topic.partition_responses.first());
+        let result = answer
+            .responses
+            .first()
+            .and_then(|topic| topic.partition_responses.first());
         let subject = format!("topic {} partition {}", self.topic.name, place.partition);
         let Some(result) = result else {
-            return Err(ClientError::refused(subject, -1, Some("the answer does not mention it")));
+            return Err(ClientError::refused(
+                subject,
+                -1,
+                Some("the answer does not mention it"),
+            ));
         };
         ClientError::check(&subject, result.error_code, result.error_message.as_deref())
     }

@@ -43,7 +43,11 @@ impl fmt::Display for TopicId {
         for digit in 0..22u32 {
             // 128 bits are 21 digits of six bits and a last one of two, padded on the right.
             let shift = 122i32 - 6 * i32::try_from(digit).unwrap_or(0);
-            let bits = if shift >= 0 { value >> shift } else { value << -shift };
+            let bits = if shift >= 0 {
+                value >> shift
+            } else {
+                value << -shift
+            };
             let index = usize::try_from(bits & 0x3f).unwrap_or(0);
             write!(f, "{}", char::from(BASE64_URL[index]))?;
         }
@@ -99,9 +103,7 @@ pub struct AgentEpoch(pub u64);
 pub struct ChunkNumber(pub u64);
 
 /// Names an object of the bucket. 128 random bits, so that keys spread over the store's prefixes.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 pub struct ObjectId(pub u128);
 
 impl fmt::Display for ObjectId {

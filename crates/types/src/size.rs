@@ -16,7 +16,12 @@ pub struct ParseQuantityError {
 /// # Errors
 /// The text is no such number, or it does not fit in 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, ParseQuantityError> {
-    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    const UNITS: [(&str, u64); 4] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("B", 1),
+    ];
     parse(text, &UNITS).ok_or_else(|| ParseQuantityError {
         text: text.to_owned(),
         what: "size",
@@ -30,13 +35,20 @@ pub fn parse_bytes(text: &str) -> Result<u64, ParseQuantityError> {
 /// # Errors
 /// The text is no such number, or it does not fit in 64 bits.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseQuantityError> {
-    const UNITS: [(&str, u64); 5] =
-        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    parse(text, &UNITS).map(Duration::from_millis).ok_or_else(|| ParseQuantityError {
-        text: text.to_owned(),
-        what: "duration",
-        example: "250ms",
-    })
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    parse(text, &UNITS)
+        .map(Duration::from_millis)
+        .ok_or_else(|| ParseQuantityError {
+            text: text.to_owned(),
+            what: "duration",
+            example: "250ms",
+        })
 }
 
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
