@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use alluvium_server::config::{Config, Loaded, Mode, Sources};
-use alluvium_server::{Server, StopSignals, init_logging};
+use alluvium_server::{Server, StopSignals, init_logging, raise_open_files};
 
 use crate::failure::Failure;
 
@@ -27,6 +27,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
+    raise_open_files();
     let mut signals = StopSignals::install()
         .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
     let server = tokio::select! {

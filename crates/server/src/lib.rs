@@ -12,10 +12,12 @@ mod error;
 mod http;
 mod kafka;
 mod logging;
+mod open_files;
 mod server;
 mod signals;
 
 pub use error::StartError;
 pub use logging::init as init_logging;
+pub use open_files::raise as raise_open_files;
 pub use server::Server;
 pub use signals::StopSignals;

@@ -66,7 +66,7 @@ impl Server {
         let quorum = Quorum::start(config, &data_dir, &store_url, disk).await?;
         let topics = Topics::new(config.broker.clone()).map_err(StartError::Agent)?;
         let agent = Agent::start(
-            agent_config(config, identity, &advertised),
+            agent_config(config, identity, &advertised, &store_url),
             quorum.metadata(),
             bucket,
             Arc::new(SystemClock),
@@ -282,7 +282,12 @@ fn advertised(kafka: &config::Kafka, address: SocketAddr) -> (String, u16) {
     (host, kafka.advertised_port.unwrap_or(address.port()))
 }
 
-fn agent_config(config: &Config, identity: u128, advertised: &(String, u16)) -> AgentConfig {
+fn agent_config(
+    config: &Config,
+    identity: u128,
+    advertised: &(String, u16),
+    store_url: &str,
+) -> AgentConfig {
     AgentConfig {
         identity,
         host: advertised.0.clone(),
@@ -292,7 +297,7 @@ fn agent_config(config: &Config, identity: u128, advertised: &(String, u16)) -> 
         chunk_bytes: config.flush.chunk_bytes.get(),
         inline_bytes_per_second: config.flush.inline_bytes_per_second.0,
         concurrent_puts: config.flush.concurrent_puts.get(),
-        early_puts_per_second: config.flush.early_puts_per_second.into(),
+        early_puts_per_second: config.flush.early_puts(store_url),
         settle_bytes: config.settle.bytes.0,
         settle_interval: config.settle.interval,
         recent_bytes: config.cache.recent_bytes.get(),

@@ -1,6 +1,7 @@
 //! Accepts connections, as many as the limit allows, and ends them.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ impl Acceptor {
         }
     }
 
-    /// Serves one connection. A panic in a handler costs that connection only.
+    /// Serves one connection.
     fn serve(
         &self,
         stream: TcpStream,
@@ -132,17 +133,23 @@ impl Acceptor {
             services.metrics.connections.increment(1);
             // On the heap once, not once in each of the wrappers: most connections are idle.
             let serving = Box::pin(connection::serve(stream, peer, Arc::clone(&services)));
-            let serving = std::panic::AssertUnwindSafe(serving).catch_unwind();
-            if let Some(Err(panic)) = abort.run_until_cancelled_owned(serving).await {
-                let reason = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| panic.downcast_ref::<&str>().copied())
-                    .unwrap_or("unknown");
-                tracing::error!(%peer, reason, "a request handler panicked; connection closed");
-            }
+            abort
+                .run_until_cancelled_owned(contain(peer, serving))
+                .await;
             services.metrics.connections.decrement(1);
         }
+    }
+}
+
+/// A panic in a handler costs its connection only.
+async fn contain(peer: SocketAddr, serving: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(serving).catch_unwind().await {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown");
+        tracing::error!(%peer, reason, "a request handler panicked; connection closed");
     }
 }
 
@@ -153,4 +160,16 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_what_panicked_and_nothing_else() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        contain(peer, async { panic!("a fault of ours") }).await;
+        contain(peer, async { panic!("with {}", "arguments") }).await;
+    }
 }
