@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::api::{self, is_flexible};
 use crate::messages::{
-    API_DESCRIPTORS, ApiVersion, DecodeLimits, Decoder, KafkaRequest, OutboundFrameLimits,
+    ApiVersion, DecodeLimits, Decoder, KafkaRequest, OutboundFrameLimits,
     StrBytes, encode_request,
 };
 use crate::response::EncodeError;
@@ -101,7 +101,7 @@ pub enum RequestError {
 
 impl Request {
     /// Reads the header of a frame (without its length prefix). Header version 2 is read when the
-    /// API's version is flexible. Where the key or the version is not one we know, nothing after
+    /// API's version is flexible. Where the key or the version is not one we serve, nothing after
     /// the correlation id can be relied on: it is read as far as it makes sense and never an
     /// error, so that ApiVersions can be answered (KIP-511) and the rest be named in a log line.
     ///
@@ -171,10 +171,7 @@ fn read_rest(
 }
 
 fn is_known(key: i16, version: i16) -> bool {
-    API_DESCRIPTORS
-        .iter()
-        .find(|api| api.api_key.value() == key)
-        .is_some_and(|api| api.supported_versions.contains(ApiVersion::new(version)))
+    api::served(key).is_some_and(|api| api.serves(version))
 }
 
 /// Encodes a request as one whole frame, length prefix included: for the client.
