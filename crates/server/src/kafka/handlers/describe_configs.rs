@@ -61,9 +61,11 @@ fn describe(
     context: &RequestContext,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<DescribedConfig>, Refusal> {
+    // To name no setting is to ask for all of them, whether by null or by an empty list.
     let keys: Option<BTreeSet<&str>> = resource
         .configuration_keys
         .as_ref()
+        .filter(|keys| !keys.is_empty())
         .map(|keys| keys.iter().map(StrBytes::as_str).collect());
     let (agent, keys) = (&context.agent, keys.as_ref());
     let name = resource.resource_name.as_str();
