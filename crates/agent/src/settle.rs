@@ -155,8 +155,12 @@ impl Settling {
             if inline < self.settle_bytes && oldest.elapsed() < self.settle_interval {
                 continue;
             }
-            if self.round_or_backoff(&mut backoff, &stop).await {
-                since = None;
+            tokio::select! {
+                // A round cut short leaves an orphan at most; the last rounds begin anew.
+                () = stop.cancelled() => break,
+                is_well = self.round_or_backoff(&mut backoff) => if is_well {
+                    since = None;
+                },
             }
         }
         self.finish().await;
@@ -167,7 +171,7 @@ impl Settling {
     }
 
     /// True when the round went well; else after a pause.
-    async fn round_or_backoff(&mut self, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
+    async fn round_or_backoff(&mut self, backoff: &mut Backoff) -> bool {
         match self.round().await {
             Ok(_) => {
                 backoff.reset();
@@ -177,10 +181,7 @@ impl Settling {
                 metrics::counter!("alluvium_settle_failures_total").increment(1);
                 let pause = backoff.next();
                 tracing::warn!(%error, ?pause, "inline bytes could not be settled; trying again");
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = sleep(pause) => {}
-                }
+                sleep(pause).await;
                 false
             }
         }
@@ -228,12 +229,12 @@ impl Settling {
         let Outcome::Settled(moved) = proposed.outcome else {
             return Err(SettleError::Refused(proposed.outcome));
         };
-        for (run, moved) in runs.iter().zip(&moved) {
-            if *moved {
-                self.settled_to.insert(run.partition, run.end_offset);
-            } else {
-                self.settled_to.remove(&run.partition);
-            }
+        for run in &runs {
+            self.settled_to.insert(run.partition, run.end_offset);
+        }
+        // What did not move lies before what may have: it must be looked at again.
+        for (run, _) in runs.iter().zip(&moved).filter(|(_, moved)| !**moved) {
+            self.settled_to.remove(&run.partition);
         }
         metrics::counter!("alluvium_settle_bytes_total").increment(built.bytes);
         metrics::histogram!("alluvium_settle_seconds").record(started.elapsed().as_secs_f64());
@@ -366,3 +367,6 @@ impl Stretch {
         Ok(batches.collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
