@@ -112,7 +112,9 @@ impl Fetch {
     pub(crate) fn start(config: &AgentConfig, metadata: Metadata, cache: Cache) -> Self {
         let tail = Tail::default();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(tail.clone().run(metadata.clone(), stop.clone()));
+        // Subscribed before anybody can wait.
+        let changes = metadata.subscribe();
+        let task = tokio::spawn(tail.clone().run(changes, metadata.clone(), stop.clone()));
         let source = Source::new(Recent::new(config.recent_bytes), cache);
         Self {
             metadata,
@@ -223,5 +225,6 @@ fn is_enough(plans: &[Plan], limits: &ReadLimits) -> bool {
     let available = plans.iter().fold(0usize, |sum, plan| {
         sum.saturating_add(plan.available.min(plan.max_bytes.max(1)))
     });
-    available >= limits.min_bytes.min(limits.max_bytes)
+    // Where more runs are waiting than one fetch reads, waiting longer cannot bring more.
+    plans.iter().any(|plan| plan.is_cut) || available >= limits.min_bytes.min(limits.max_bytes)
 }

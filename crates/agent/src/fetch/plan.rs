@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) at_least_one: bool,
     /// About how many bytes there are, no more than `max_bytes` when there are more.
     pub(super) available: usize,
+    /// There are more runs than one fetch reads.
+    pub(super) is_cut: bool,
 }
 
 /// A run and where its bytes are.
@@ -115,6 +117,7 @@ fn plan_partition(
         max_bytes,
         at_least_one,
         available: 0,
+        is_cut: false,
     };
     let Some(partition) = state.partition(asked.partition) else {
         plan.error = ErrorCode::UnknownTopicOrPartition;
@@ -142,8 +145,12 @@ impl Plan {
         // One byte is planned even where none fits, so that the first batch can be read and so that
         // waiting readers see that there is something.
         let wanted = u64::try_from(self.max_bytes).unwrap_or(u64::MAX).max(1);
-        for run in partition.runs_from(self.offset).take(RUNS) {
+        for run in partition.runs_from(self.offset) {
             if available >= wanted || run.base_offset >= self.end {
+                break;
+            }
+            if self.runs.len() == RUNS {
+                self.is_cut = true;
                 break;
             }
             available = available.saturating_add(bytes_from(run, self.offset));

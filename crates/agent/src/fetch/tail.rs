@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
@@ -58,8 +58,12 @@ impl Tail {
     }
 
     /// Wakes waiters of partitions that changed, until the metadata ends or `stop`.
-    pub(super) async fn run(self, metadata: Metadata, stop: CancellationToken) {
-        let mut changes = metadata.subscribe();
+    pub(super) async fn run(
+        self,
+        mut changes: Receiver<Arc<[Change]>>,
+        metadata: Metadata,
+        stop: CancellationToken,
+    ) {
         loop {
             let received = tokio::select! {
                 () = stop.cancelled() => return,
