@@ -80,6 +80,8 @@ pub(super) struct Buffer {
     early_puts: Tokens,
     inline: Tokens,
     low_latency: Tokens,
+    /// Whether the metadata has room for more inline bytes.
+    inline_room: bool,
     gaps: Gaps,
 }
 
@@ -106,6 +108,7 @@ impl Buffer {
             early_puts: Tokens::new(early, early, now),
             inline: Tokens::new(inline, inline, now),
             low_latency: Tokens::new(fast, fast, now),
+            inline_room: true,
             gaps: Gaps::default(),
         }
     }
@@ -128,6 +131,12 @@ impl Buffer {
             } else {
                 Rejected::Overflow
             };
+            // What follows may come when there is room again, and before these come again.
+            for entry in &entries {
+                if let Some(stamp) = &entry.stamp.producer {
+                    self.gaps.open(entry.partition, stamp, now);
+                }
+            }
             return entries.into_iter().map(|entry| (why, entry)).collect();
         }
         if generation > self.generation {
@@ -173,6 +182,16 @@ impl Buffer {
         }
         self.held = self.held.saturating_sub(bytes_of(&behind));
         behind
+    }
+
+    /// Says whether the metadata has room for more inline bytes.
+    pub(super) const fn set_inline_room(&mut self, has_room: bool) {
+        self.inline_room = has_room;
+    }
+
+    /// Whether something was sealed ahead of its time and not taken yet.
+    pub(super) const fn has_forced(&self) -> bool {
+        !self.forced.is_empty()
     }
 
     /// From here on nothing is taken, and what is there is sealed without waiting.
@@ -262,6 +281,9 @@ impl Buffer {
         // Sizes of at most a MiB are exact as floats.
         #[allow(clippy::cast_precision_loss)]
         let tokens = bytes as f64;
+        if !self.inline_room {
+            return false;
+        }
         match lane {
             Lane::Object => false,
             Lane::Auto => bytes <= INLINE_CHUNK_BYTES && self.inline.has(tokens, now),

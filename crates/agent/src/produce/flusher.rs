@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use alluvium_metadata::{ChunkRun, Location, Outcome};
+use alluvium_metadata::{ChunkRun, Location, Outcome, State};
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::ErrorCode;
 
@@ -78,7 +78,12 @@ impl Flusher {
     /// Seals what is due and sends it on its way. Returns when to look again.
     fn seal(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let (sealed, next) = self.shared.buffer().take_due(now);
+        let inline_bytes = self.sequencer.metadata.read(State::inline_bytes);
+        let (sealed, next) = {
+            let mut buffer = self.shared.buffer();
+            buffer.set_inline_room(inline_bytes < self.shared.inline_most);
+            buffer.take_due(now)
+        };
         for sealed in sealed {
             self.depart(sealed, now);
         }
@@ -167,19 +172,22 @@ impl Flusher {
     /// Tells the producers of a chunk that it was not stored, and with it all that follows it for
     /// some idempotent producer, on its way or in the buffer.
     fn lose(&mut self, flight: Flight, result: &ProduceResult) {
-        // What was sealed ahead of its time must be among the chunks to be looked at.
-        self.seal();
-        let mut lost = self.flights.land_followers(&flight);
-        lost.insert(0, flight);
-        let behind = {
+        let (lost, behind) = loop {
+            // What was sealed ahead of its time must be among the chunks to be looked at.
+            self.seal();
             let mut buffer = self.shared.buffer();
+            if buffer.has_forced() {
+                continue;
+            }
+            let mut lost = self.flights.land_followers(&flight);
+            lost.insert(0, flight);
             for flight in &lost {
                 buffer.landed(flight.bytes, flight.way);
             }
-            buffer.lose(
-                lost.iter().flat_map(|flight| &flight.producers),
-                Instant::now(),
-            )
+            let producers = lost.iter().flat_map(|flight| &flight.producers);
+            let behind = buffer.lose(producers, Instant::now());
+            drop(buffer);
+            break (lost, behind);
         };
         for flight in lost {
             commit::fail(flight, result);

@@ -72,6 +72,11 @@ use submission::{Submission, Waiting};
 /// How long a shutdown waits for what is in flight.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Inline bytes lie in the metadata's memory until they are settled. While the store takes nothing
+/// they are not, so beyond four times the bytes at which they should be, and beyond this many,
+/// chunks go to objects and fail or wait with them.
+const INLINE_LEAST: u64 = 4 << 20;
+
 /// The write path of an agent.
 #[derive(Debug)]
 pub struct Produce {
@@ -86,6 +91,8 @@ struct Shared {
     settings: SettingsCache,
     clock: Arc<dyn Clock>,
     refusals: RefusalLog,
+    /// With this many inline bytes in the metadata no more go there.
+    inline_most: u64,
     buffer: Mutex<Buffer>,
     /// Something in the buffer changed.
     wake: Notify,
@@ -134,6 +141,7 @@ impl Produce {
             settings: SettingsCache::new(metadata.clone(), topics),
             clock: Arc::clone(&clock),
             refusals: RefusalLog::new(),
+            inline_most: config.settle_bytes.saturating_mul(4).max(INLINE_LEAST),
             buffer: Mutex::new(Buffer::new(rules, inline, early, Instant::now())),
             wake: Notify::new(),
             drained: Notify::new(),
