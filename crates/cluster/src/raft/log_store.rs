@@ -411,7 +411,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let mut log = self.log();
-        log.committed_is_news = log.committed != committed;
+        log.committed_is_news |= log.committed != committed;
         log.committed = committed;
         Ok(())
     }
