@@ -1,0 +1,70 @@
+//! Every API in every version. Several tests, so that they run side by side.
+
+mod cluster;
+mod configs;
+mod data;
+mod groups;
+mod membership;
+mod offsets;
+mod offsets_by_id;
+mod topics;
+
+use alluvium_protocol::api::SERVED;
+
+use crate::table::{Case, run};
+
+/// Which keys a test covers, and its cases.
+type Suite = (&'static [i16], fn() -> Vec<Case>);
+
+const SUITES: [Suite; 6] = [
+    (data::KEYS, data::cases),
+    (topics::KEYS, topics::cases),
+    (configs::KEYS, configs::cases),
+    (offsets::KEYS, offsets::cases),
+    (membership::KEYS, membership::cases),
+    (cluster::KEYS, cluster::cases),
+];
+
+#[test]
+fn every_served_api_is_in_one_of_the_tables() {
+    let mut keys: Vec<i16> = SUITES.iter().flat_map(|(keys, _)| *keys).copied().collect();
+    keys.extend(groups::KEYS);
+    keys.sort_unstable();
+    let served: Vec<i16> = SERVED.iter().map(|api| api.key).collect();
+    assert_eq!(keys, served);
+}
+
+#[test]
+fn data_in_every_version() {
+    run(&data::cases(), data::KEYS);
+}
+
+#[test]
+fn topics_in_every_version() {
+    run(&topics::cases(), topics::KEYS);
+}
+
+#[test]
+fn configs_in_every_version() {
+    run(&configs::cases(), configs::KEYS);
+}
+
+#[test]
+fn offsets_in_every_version() {
+    run(&offsets::cases(), offsets::KEYS);
+}
+
+#[test]
+fn group_membership_in_every_version() {
+    run(&membership::cases(), membership::KEYS);
+}
+
+#[test]
+fn group_administration_in_every_version() {
+    run(&groups::cases(), groups::KEYS);
+}
+
+#[test]
+fn cluster_in_every_version() {
+    run(&cluster::cases(), cluster::KEYS);
+}
