@@ -8,6 +8,7 @@ macro_rules! error_codes {
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
         )]
+        #[serde(into = "i16", try_from = "i16")]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
@@ -187,5 +188,25 @@ impl ErrorCode {
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+// Persisted by its number on the wire, so that the order of the list means nothing.
+impl From<ErrorCode> for i16 {
+    fn from(code: ErrorCode) -> Self {
+        code.code()
+    }
+}
+
+/// A number that Kafka has no error for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no error code of Kafka's protocol")]
+pub struct UnknownErrorCode(pub i16);
+
+impl TryFrom<i16> for ErrorCode {
+    type Error = UnknownErrorCode;
+
+    fn try_from(code: i16) -> Result<Self, UnknownErrorCode> {
+        Self::from_code(code).ok_or(UnknownErrorCode(code))
     }
 }

@@ -11,7 +11,7 @@ pub mod limits;
 mod size;
 
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
-pub use error_code::ErrorCode;
+pub use error_code::{ErrorCode, UnknownErrorCode};
 pub use ids::{
     AgentEpoch, AgentId, ChunkNumber, ObjectId, Offset, PartitionIndex, ProducerId, TopicId,
     TopicPartition,

@@ -135,7 +135,8 @@ impl Config {
         let mut config = Self::read(&mut settings, &Self::defaults(mode));
         let mut warnings = Vec::new();
         let (broker, unknown) = settings.split_rest(&Self::keys());
-        config.broker = broker;
+        config.broker = Self::defaults(mode).broker;
+        config.broker.extend(broker);
         if config.process.unknown_keys == UnknownKeys::Warn {
             warnings.extend(unknown.iter().map(ToString::to_string));
         } else {
@@ -154,6 +155,11 @@ impl Config {
     #[must_use]
     pub fn defaults(mode: Mode) -> Self {
         let mut config = Self::default();
+        if mode == Mode::Dev {
+            // Kafka waits 3 s for more members to come; on a laptop nobody else does.
+            let delay = "group.initial.rebalance.delay.ms".to_owned();
+            config.broker.insert(delay, "0".to_owned());
+        }
         if mode == Mode::Server {
             config.log.format = LogFormat::Json;
             config.memory.requests = ByteSize(256 << 20);
