@@ -4,7 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use alluvium_types::{Millis, ObjectId};
 
-use crate::footer::FormatError;
+use crate::error::FormatError;
+use crate::fields::{Fields, crc32c};
 
 /// Length of the header at the start of every object.
 pub const HEADER_BYTES: u64 = 40;
@@ -69,7 +70,7 @@ impl Header {
         out.put_u8(0);
         out.put_u128(self.object.0);
         out.put_i64(self.created_at);
-        let crc = crate::footer::crc32c(&out);
+        let crc = crc32c(&out);
         out.put_u32(crc);
         out.freeze()
     }
@@ -79,7 +80,7 @@ impl Header {
     /// # Errors
     /// Not an object of ours, damaged, or of a later version.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut fields = crate::footer::Fields::new(bytes, "header");
+        let mut fields = Fields::new(bytes, "header");
         if fields.array::<8>()? != HEADER_MAGIC {
             return Err(FormatError::NotAnObject);
         }
@@ -89,7 +90,7 @@ impl Header {
         let object = ObjectId(fields.u128()?);
         let created_at = fields.i64()?;
         let covered = bytes.get(..36).unwrap_or_default();
-        if fields.u32()? != crate::footer::crc32c(covered) {
+        if fields.u32()? != crc32c(covered) {
             return Err(FormatError::Checksum("header"));
         }
         if version > VERSION {

@@ -5,6 +5,8 @@
 //! batches into the parts of an object without copying them; [`Footer`] reads an object back from
 //! its last bytes; [`key`] names it. The layout is described in docs/formats.md.
 
+mod error;
+mod fields;
 mod footer;
 mod layout;
 mod name;
@@ -13,7 +15,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use footer::{Footer, FormatError, IndexEntry, RunEntry};
+pub use error::FormatError;
+pub use footer::{Footer, IndexEntry, RunEntry};
 pub use layout::{HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, TRAILER_BYTES};
 pub use name::{KEY_SUFFIX, key, parse_key};
 pub use writer::{BuiltObject, ObjectWriter, WrittenRun};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use alluvium_types::{Millis, ObjectId, Offset, TopicId, TopicPartition};
 
-use crate::footer::crc32c;
+use crate::fields::crc32c;
 use crate::{
     BuiltObject, Footer, FormatError, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level,
     ObjectWriter, RunEntry, TRAILER_BYTES,

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
 
-use crate::footer::{Footer, IndexEntry, RunEntry, crc32c_append};
+use crate::fields::crc32c_append;
+use crate::footer::{Footer, IndexEntry, RunEntry};
 use crate::layout::{HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, VERSION};
 
 /// Collects runs, which must come sorted by (partition, base offset).
