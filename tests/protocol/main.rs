@@ -6,6 +6,7 @@
 //! - [`versions`]: those that are not served.
 //! - [`topic_refusals`], [`produce_refusals`]: what is refused, with Kafka's codes, and leaves no trace.
 //! - [`fetching`], [`fetch_sessions`]: limits, waiting, whole batches; incremental sessions (KIP-227).
+//! - [`lifecycle`]: topics deleted, made again, altered; a server killed and started again.
 //! - [`pipelining`]: many requests at once are answered in their order.
 
 #![allow(
@@ -24,6 +25,7 @@ mod cases;
 mod codes;
 mod fetch_sessions;
 mod fetching;
+mod lifecycle;
 mod pipelining;
 mod produce_refusals;
 mod table;

@@ -274,3 +274,64 @@ fn a_retry_in_the_same_request_stream_is_stored_once() {
     );
     assert_eq!(world.fetch(&name, 0, 0).high_watermark, 3);
 }
+
+/// A producer whose state a partition has forgotten goes on where it was.
+#[test]
+fn a_producer_that_is_not_known_may_begin_anywhere() {
+    let mut world = World::new();
+    let (name, _) = world.fresh_topic(1);
+    let producer = world.producer();
+    let mut send = |sequence| append(&mut world, &name, Batch::of(2).from(producer, sequence));
+    assert_eq!(send(1000), (NONE, 0));
+    assert_eq!(send(1002), (NONE, 2));
+    assert_eq!(send(1000), (NONE, 0), "retry");
+    assert_eq!(send(1008), (OUT_OF_ORDER_SEQUENCE, -1));
+}
+
+/// The sequence goes from the greatest number to 0.
+#[test]
+fn sequences_wrap() {
+    let mut world = World::new();
+    let (name, _) = world.fresh_topic(1);
+    let producer = world.producer();
+    let mut send = |sequence| append(&mut world, &name, Batch::of(4).from(producer, sequence));
+    assert_eq!(send(i32::MAX - 5), (NONE, 0));
+    assert_eq!(send(i32::MAX - 1), (NONE, 4));
+    assert_eq!(send(2), (NONE, 8));
+    assert_eq!(send(i32::MAX - 1), (NONE, 4), "retry");
+}
+
+#[test]
+fn one_request_to_many_partitions_is_answered_for_each() {
+    let mut world = World::new();
+    let (name, _) = world.fresh_topic(100);
+    let sets = (0..200)
+        .map(|partition| (partition, Some(Batch::of(1).bytes())))
+        .collect();
+    let answer = world.client.ask(9, &produce(&name, sets));
+    for (index, found) in (0..).zip(&answer.responses[0].partition_responses) {
+        let code = if index < 100 {
+            NONE
+        } else {
+            UNKNOWN_TOPIC_OR_PARTITION
+        };
+        assert_eq!((found.index, found.error_code), (index, code));
+    }
+    assert_eq!(answer.responses[0].partition_responses.len(), 200);
+}
+
+/// A partition that a request names twice gets both.
+#[test]
+fn a_partition_twice_in_one_request() {
+    let mut world = World::new();
+    let (name, _) = world.fresh_topic(1);
+    let set = || (0, Some(Batch::of(2).bytes()));
+    let answer = world.client.ask(9, &produce(&name, vec![set(), set()]));
+    let found: Vec<_> = answer.responses[0]
+        .partition_responses
+        .iter()
+        .map(|one| (one.error_code, one.base_offset))
+        .collect();
+    assert_eq!(found, [(NONE, 0), (NONE, 2)]);
+    assert_eq!(world.fetch(&name, 0, 0).high_watermark, 4);
+}

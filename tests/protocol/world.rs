@@ -114,6 +114,16 @@ impl World {
         self.client = Client::of(&self.server);
     }
 
+    /// The same world after `kill -9` and a new start.
+    pub(crate) fn restarted(self) -> Self {
+        let server = Server::start(self.server.kill_9());
+        Self {
+            client: Client::of(&server),
+            server,
+            ..self
+        }
+    }
+
     /// A name that nobody has.
     pub(crate) fn fresh(&self, what: &str) -> String {
         format!("{what}-{}", self.fresh.fetch_add(1, Ordering::Relaxed))

@@ -254,6 +254,44 @@ fn incremental_cases() -> Vec<Case> {
             },
         ),
         case(
+            "the default of all brokers, and one broker's",
+            |world, _| {
+                let of_broker = |name: &str| {
+                    alter("", &[("message.max.bytes", 0, Some("5000000"))])
+                        .with_resource_type(OF_BROKER)
+                        .with_resource_name(text(name))
+                };
+                let broker = world.broker.to_string();
+                IncrementalAlterConfigsRequest::default().with_resources(vec![
+                    of_broker(""),
+                    of_broker(&broker),
+                    of_broker("x"),
+                ])
+            },
+            |world, version, _, answer| {
+                let codes = answer.responses.iter().map(|found| found.error_code);
+                assert_eq!(
+                    codes.collect::<Vec<_>>(),
+                    [NONE, INVALID_REQUEST, INVALID_REQUEST]
+                );
+                assert_eq!(
+                    setting(world, TOPIC, "max.message.bytes").unwrap(),
+                    "5000000"
+                );
+                let back =
+                    alter("", &[("message.max.bytes", 1, None)]).with_resource_type(OF_BROKER);
+                let request = IncrementalAlterConfigsRequest::default().with_resources(vec![back]);
+                assert_eq!(
+                    world.client.ask(version, &request).responses[0].error_code,
+                    NONE
+                );
+                assert_eq!(
+                    setting(world, TOPIC, "max.message.bytes").unwrap(),
+                    "1048588"
+                );
+            },
+        ),
+        case(
             "what cannot be done to a setting",
             |world, _| {
                 let topics = [(); 5].map(|()| world.fresh_topic(1).0);

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::batches::{Batch, offsets};
+use crate::batches::{Batch, TIME, offsets};
 use crate::codes::*;
 use crate::table::{Case, case};
 use crate::wire::{topic, transactional};
@@ -120,6 +120,20 @@ fn produce_cases() -> Vec<Case> {
                 .with_acks(1)
             },
             |_, _, _, answer| assert_eq!(partition(&answer, 0, 0).error_code, NONE),
+        ),
+        case(
+            "the broker's time",
+            move |world, version| {
+                let name = world.fresh("stamped");
+                let configs = [("message.timestamp.type", "LogAppendTime")];
+                let id = world.create(&name, 1, &configs);
+                produce(vec![data(version, &name, id, vec![(0, batch())])])
+            },
+            |_, _, _, answer| {
+                let found = partition(&answer, 0, 0);
+                assert_eq!((found.error_code, found.base_offset), (NONE, 0));
+                assert!(found.log_append_time_ms > TIME, "{found:?}");
+            },
         ),
         case(
             "nothing at all",
@@ -316,6 +330,55 @@ fn fetch_refusals() -> Vec<Case> {
             },
         ),
         case(
+            "numbers that make no sense",
+            |world, version| {
+                let mut request = fetch_from(world, version, i64::MIN)
+                    .with_max_wait_ms(i32::MIN)
+                    .with_min_bytes(i32::MIN)
+                    .with_max_bytes(i32::MIN);
+                for (partition, offset, bytes) in [
+                    (1, i64::MAX, i32::MIN),
+                    (i32::MAX, 0, 1),
+                    (i32::MIN, 0, 1),
+                    (0, 0, i32::MIN),
+                ] {
+                    let asked = fetch_partition(partition, offset, bytes);
+                    request.topics[0].partitions.push(asked);
+                }
+                request
+            },
+            |_, _, _, answer| {
+                let read = &answer.responses[0].partitions;
+                let codes: Vec<_> = read.iter().map(|one| one.error_code).collect();
+                let expected = [
+                    OFFSET_OUT_OF_RANGE,
+                    OFFSET_OUT_OF_RANGE,
+                    UNKNOWN_TOPIC_OR_PARTITION,
+                    UNKNOWN_TOPIC_OR_PARTITION,
+                    NONE,
+                ];
+                assert_eq!(codes, expected);
+                assert_eq!(offsets(read[4].records.as_ref().unwrap()), [(0, 5)]);
+            },
+        ),
+        case(
+            "zstd before it was known",
+            |world, version| {
+                let name = world.fresh("zstd");
+                let id = world.create(&name, 1, &[("compression.type", "zstd")]);
+                let partitions = vec![fetch_partition(0, 0, BYTES)];
+                world::fetch(vec![fetch_topic(version, &name, id, partitions)])
+            },
+            |_, version, _, answer| {
+                let code = if version < 10 {
+                    UNSUPPORTED_COMPRESSION
+                } else {
+                    NONE
+                };
+                assert_eq!(one(&answer).error_code, code);
+            },
+        ),
+        case(
             "an epoch that is yet to come",
             |world, version| {
                 let mut request = fetch_from(world, version, 0);
@@ -426,6 +489,20 @@ fn other_cases() -> Vec<Case> {
             |_, _| InitProducerIdRequest::default().with_transactional_id(Some(transactional(""))),
             |_, _, _, answer| assert_eq!(answer.error_code, INVALID_REQUEST),
         ),
+        case(
+            "an id that the producer has",
+            |_, _| {
+                InitProducerIdRequest::default()
+                    .with_transactional_id(None)
+                    .with_producer_id(ProducerId(0))
+                    .with_producer_epoch(0)
+            },
+            |_, _, _, answer| {
+                assert_eq!((answer.error_code, answer.producer_epoch), (NONE, 0));
+                assert!(answer.producer_id.0 > 0);
+            },
+        )
+        .since(3),
         case(
             "an id without an epoch",
             |_, _| {

@@ -4,14 +4,17 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+    DescribeGroupsRequest, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
+use kafka_protocol::protocol::StrBytes;
+
 use crate::codes::*;
+use crate::support::wait_until;
 use crate::table::{Case, case};
-use crate::wire::{group, text};
-use crate::world::{self, ASSIGNMENT, Member, SUBSCRIPTION, TEAM};
+use crate::wire::{Client, group, text};
+use crate::world::{self, ASSIGNMENT, Member, SUBSCRIPTION, TEAM, World};
 
 pub(super) const KEYS: &[i16] = &[11, 12, 13, 14];
 
@@ -57,6 +60,29 @@ fn is_the_only_member(version: i16, joined: &JoinGroupResponse) {
     assert_eq!(joined.members[0].metadata, SUBSCRIPTION);
 }
 
+/// The id of a member that has joined as the only one, given the answer to its first request.
+fn known(
+    world: &mut World,
+    version: i16,
+    request: &JoinGroupRequest,
+    answer: JoinGroupResponse,
+) -> StrBytes {
+    if answer.error_code == NONE {
+        return answer.member_id;
+    }
+    let again = request.clone().with_member_id(answer.member_id);
+    let joined = world.client.ask(version, &again);
+    assert_eq!((joined.error_code, joined.generation_id), (NONE, 1));
+    joined.member_id
+}
+
+fn state(world: &mut World, name: &str) -> String {
+    let request = DescribeGroupsRequest::default().with_groups(vec![group(name)]);
+    world.client.ask(0, &request).groups[0]
+        .group_state
+        .to_string()
+}
+
 fn join_cases() -> Vec<Case> {
     vec![
         case(
@@ -81,6 +107,41 @@ fn join_cases() -> Vec<Case> {
                 };
                 is_the_only_member(version, &joined);
                 assert_eq!(joined.members[0].group_instance_id, None);
+            },
+        ),
+        case(
+            "a second member, for which the first joins again",
+            |world, version| join(version, &world.fresh("group")),
+            |world, version, request, answer| {
+                let first = known(world, version, request, answer);
+                let mut second = request.clone();
+                if version >= 4 {
+                    second.member_id = world.client.ask(version, request).member_id;
+                }
+                let mut other = Client::of(&world.server);
+                let correlation = other.request(version, &second);
+                let name = request.group_id.as_str();
+                wait_until("the rebalance", || {
+                    state(world, name) == "PreparingRebalance"
+                });
+                let beat = heartbeat(&Member {
+                    group: name.to_owned(),
+                    id: first.to_string(),
+                    generation: 1,
+                });
+                assert_eq!(world.client.ask(0, &beat).error_code, REBALANCE_IN_PROGRESS);
+                let again = request.clone().with_member_id(first.clone());
+                let leader = world.client.ask(version, &again);
+                let follower = other.answer::<JoinGroupRequest>(version, correlation);
+                for joined in [&leader, &follower] {
+                    assert_eq!((joined.error_code, joined.generation_id), (NONE, 2));
+                    assert_eq!(
+                        (&joined.leader, &joined.protocol_name),
+                        (&first, &Some(text("range")))
+                    );
+                }
+                assert_eq!((leader.members.len(), follower.members.len()), (2, 0));
+                assert_ne!(follower.member_id, first);
             },
         ),
         case(
