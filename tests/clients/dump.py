@@ -1,4 +1,4 @@
-"""Prints every record of a topic as "PARTITION OFFSET VALUE", then ends.
+"""Prints every record of a topic as "PARTITION OFFSET VALUE", without padding "~", then ends.
 
 usage: dump.py ADDRESS TOPIC PARTITIONS
 """
@@ -16,7 +16,7 @@ while left:
     message = consumer.poll(30.0)
     assert message is not None, f"nothing came for 30 s, partitions {left} are not read out"
     assert message.error() is None, message.error()
-    print(message.partition(), message.offset(), message.value()[:80].decode())
+    print(message.partition(), message.offset(), message.value()[:80].decode().rstrip("~"))
     if message.offset() + 1 >= ends[message.partition()]:
         left.discard(message.partition())
 consumer.close()

@@ -2,7 +2,8 @@
 
 usage: load.py ADDRESS TOPIC PRODUCER PARTITIONS
 
-Sends numbered records until SIGTERM, then flushes. Prints, a line each:
+Sends numbered records of all sizes up to 1.5 KB (padded with "~") until SIGTERM, then flushes.
+Prints, a line each, without the padding:
   ack PARTITION OFFSET VALUE     the server acknowledged it
   refused VALUE                  the server refused it (oversized ones, mixed in on purpose)
   failed VALUE ERROR             the client gave up
@@ -64,8 +65,9 @@ unruly = Producer(
 number = 0
 while running:
     value = f"{name}-{number:08}"
+    padding = "~" * (number * 37 % 1500)
     producer.produce(
-        topic, value=value, partition=number % partitions, on_delivery=report(value)
+        topic, value=value + padding, partition=number % partitions, on_delivery=report(value)
     )
     if number % 500 == 250:
         refused = f"{name}-refused-{number:08}-" + "x" * 2_000_000
