@@ -4,8 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::api::{self, is_flexible};
 use crate::messages::{
-    ApiVersion, DecodeLimits, Decoder, KafkaRequest, OutboundFrameLimits,
-    StrBytes, encode_request,
+    ApiVersion, DecodeLimits, Decoder, KafkaRequest, OutboundFrameLimits, StrBytes, encode_request,
 };
 use crate::response::EncodeError;
 use crate::wire::{Malformed, Reader};
@@ -87,7 +86,7 @@ pub enum RequestError {
     /// The header is cut short or malformed.
     #[error("malformed request header: {0}")]
     Header(String),
-    /// The body is cut short, malformed, too long, or has bytes left over.
+    /// The body is cut short, malformed or too long.
     #[error("malformed {api} request, version {version}: {reason}")]
     Body {
         /// Which API.
@@ -130,7 +129,9 @@ impl Request {
         })
     }
 
-    /// Decodes the body as a message of the cold path, all of it, within the limits. Its strings
+    /// Decodes the body as a message of the cold path, within the limits. Bytes after the message
+    /// are ignored, as Kafka does: librdkafka (up to 2.16 at least, its issue 5049) asks for the
+    /// metadata of all topics with the null array four bytes long instead of one. Strings
     /// and bytes are slices that keep the whole frame in memory: copy what outlives the request.
     ///
     /// # Errors
@@ -147,7 +148,6 @@ impl Request {
         let read = || {
             let mut decoder = Decoder::new(self.body.clone(), LIMITS.for_api(self.api_key))?;
             let message = M::decode(&mut decoder, ApiVersion::new(self.api_version))?;
-            decoder.finish()?;
             Ok(message)
         };
         read().map_err(|error: crate::messages::DecodeError| body(error.to_string()))
