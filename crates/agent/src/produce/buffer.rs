@@ -12,6 +12,7 @@ use alluvium_types::{TopicPartition, limits::INLINE_CHUNK_BYTES};
 use crate::topics::Lane;
 
 use super::budget::Tokens;
+use super::flight::ANSWER_DEADLINE;
 use super::gaps::Gaps;
 use super::seal::{CHUNK_BATCHES, Due, LaneView, Reason, SealRules, due};
 use super::seat::Seat;
@@ -182,6 +183,29 @@ impl Buffer {
         }
         self.held = self.held.saturating_sub(bytes_of(&behind));
         behind
+    }
+
+    /// When the next batch will have waited too long for its sealing.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        let oldest = self.queues.iter().filter_map(|queue| queue.entries.front());
+        oldest.map(|entry| entry.came + ANSWER_DEADLINE).min()
+    }
+
+    /// Takes the batches that have waited too long out, with those behind them: while the store is
+    /// away, what nobody waits for any more must not fill the buffer.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Entry> {
+        let is_overdue = |entry: &Entry| entry.came + ANSWER_DEADLINE <= now;
+        let mut overdue = Vec::new();
+        for queue in &mut self.queues {
+            queue.remove(&is_overdue, &mut overdue);
+        }
+        self.held = self.held.saturating_sub(bytes_of(&overdue));
+        let stamps = overdue
+            .iter()
+            .filter_map(|entry| Some((entry.partition, entry.stamp.producer?)));
+        let stamps: Vec<_> = stamps.collect();
+        overdue.extend(self.lose(stamps.iter(), now));
+        overdue
     }
 
     /// Says whether the metadata has room for more inline bytes.

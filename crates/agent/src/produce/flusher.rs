@@ -54,7 +54,8 @@ impl Flusher {
             if self.shared.is_drained() {
                 self.shared.drained.notify_one();
             }
-            let next = [next, self.flights.next_deadline()]
+            let overdue = self.shared.buffer().next_overdue();
+            let next = [next, self.flights.next_deadline(), overdue]
                 .into_iter()
                 .flatten()
                 .min();
@@ -133,11 +134,7 @@ impl Flusher {
             Err(error) => {
                 tracing::error!(%error, "a chunk could not be written; its producers are told");
                 if let Some(flight) = self.flights.land(id) {
-                    let text = "The object store takes no data now; send the records again.";
-                    self.lose(
-                        flight,
-                        &ProduceResult::refused(ErrorCode::KafkaStorageError, text),
-                    );
+                    self.lose(flight, &store_is_away());
                 }
             }
         }
@@ -198,7 +195,12 @@ impl Flusher {
     }
 
     fn tell_late(&mut self) {
-        let (waiting, given_up) = self.flights.take_late(Instant::now());
+        let now = Instant::now();
+        let overdue = self.shared.buffer().take_overdue(now);
+        for entry in overdue {
+            entry.waiting.failed(store_is_away());
+        }
+        let (waiting, given_up) = self.flights.take_late(now);
         for waiting in waiting {
             waiting.failed(unanswered());
         }
@@ -206,6 +208,11 @@ impl Flusher {
             self.lose(flight, &unanswered());
         }
     }
+}
+
+fn store_is_away() -> ProduceResult {
+    let text = "The object store takes no data now; send the records again.";
+    ProduceResult::refused(ErrorCode::KafkaStorageError, text)
 }
 
 async fn wait_until(at: Option<Instant>) {

@@ -38,15 +38,16 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    /// A batch was lost. The first that was lost counts.
+    /// A batch was lost. The first of the sequence counts, whichever was lost first.
     pub(super) fn open(&mut self, partition: TopicPartition, stamp: &ProducerStamp, now: Instant) {
         self.open.retain(|_, gap| now < gap.since + REMEMBERED);
         let place = (partition, stamp.id);
-        let is_known = self
-            .open
-            .get(&place)
-            .is_some_and(|gap| gap.epoch >= stamp.epoch);
-        if !is_known && self.open.len() < GAPS {
+        let known = self.open.get(&place);
+        let begins_before = known.is_some_and(|gap| {
+            gap.epoch > stamp.epoch
+                || gap.epoch == stamp.epoch && !follows(gap.sequence, stamp.base_sequence)
+        });
+        if !begins_before && (known.is_some() || self.open.len() < GAPS) {
             let gap = Gap {
                 epoch: stamp.epoch,
                 sequence: stamp.base_sequence,
@@ -117,6 +118,11 @@ mod tests {
         assert!(gaps.admit(at, &other) && gaps.admit(at, &stamp(0, 9)));
         assert!(gaps.admit(at, &stamp(1, i32::MAX)));
         assert!(gaps.is_empty() && gaps.admit(at, &stamp(1, 3)));
+
+        gaps.open(at, &stamp(1, 7), now);
+        gaps.open(at, &stamp(1, 5), now);
+        assert!(!gaps.admit(at, &stamp(1, 7)), "it would stand before 5");
+        assert!(gaps.admit(at, &stamp(1, 5)) && gaps.is_empty());
 
         gaps.open(at, &stamp(1, 0), now);
         assert!(gaps.admit(at, &stamp(2, 0)), "a new epoch begins anew");

@@ -16,7 +16,7 @@
 //! # Failure
 //!
 //! An upload is tried under fresh names for 25 seconds; then its producers get
-//! `KAFKA_STORAGE_ERROR`. A proposed chunk is proposed again, unchanged, until its outcome is known,
+//! `KAFKA_STORAGE_ERROR`, as do those of a batch that waited 28 seconds to be sealed. A proposed chunk is proposed again, unchanged, until its outcome is known,
 //! for the order of all that follows depends on it; its producers are told `REQUEST_TIMED_OUT` after
 //! 28 seconds. Both codes make Kafka's clients try again. When a chunk is lost, so is all that follows
 //! it for some idempotent producer, until the lost batch comes again (`gaps`).
