@@ -22,6 +22,8 @@ use super::leader_epoch;
 const TOPIC_IDS: i16 = 13;
 /// The first version in which a topic may be compressed by zstd (KIP-110).
 const ZSTD: i16 = 10;
+/// The first version whose clients know KAFKA_STORAGE_ERROR.
+const STORAGE_ERROR: i16 = 6;
 /// Most that is read for a fetch that waits at the tail, where nobody knows beforehand how much it
 /// will be.
 const TAIL_BYTES: usize = 1 << 20;
@@ -69,6 +71,9 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
         partitions: assemble(&plan.partitions, &resolved, results, limits.read_committed),
         ..FetchResponse::default()
     };
+    for partition in &mut response.partitions {
+        partition.error = shown(partition.error, version);
+    }
     services
         .fetch_sessions
         .finish(plan, &mut response, services.agent.clock.now());
@@ -243,6 +248,15 @@ fn assemble(
     answers.collect()
 }
 
+/// An error as clients of a version know it: one that they do not know ends them, where they should
+/// try again.
+fn shown(error: ErrorCode, version: i16) -> ErrorCode {
+    match error {
+        ErrorCode::KafkaStorageError if version < STORAGE_ERROR => ErrorCode::NotLeaderOrFollower,
+        error => error,
+    }
+}
+
 const fn failed(error: ErrorCode) -> ReadResult {
     ReadResult {
         error,
@@ -250,5 +264,18 @@ const fn failed(error: ErrorCode) -> ReadResult {
         last_stable_offset: -1,
         log_start: -1,
         records: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_clients_are_told_to_try_again_in_words_they_know() {
+        let error = ErrorCode::KafkaStorageError;
+        assert_eq!(shown(error, 5), ErrorCode::NotLeaderOrFollower);
+        assert_eq!(shown(error, 6), error);
+        assert_eq!(shown(ErrorCode::OffsetOutOfRange, 4), ErrorCode::OffsetOutOfRange);
     }
 }

@@ -11,7 +11,7 @@ use alluvium_protocol::produce::{
 };
 use alluvium_protocol::request::{Request, RequestError};
 use alluvium_types::{ErrorCode, TopicId, TopicPartition};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::kafka::dispatch::Rejection;
 use crate::kafka::writer::Answer;
@@ -122,8 +122,22 @@ fn accept(
     }
     Ok(PartitionRecords {
         partition: TopicPartition::new(topic, partition.partition),
-        records,
+        records: from_zero(records),
     })
+}
+
+/// A batch whose base offset is 0. Offsets are given here, whatever a client that passes on what it
+/// has read elsewhere left in the header; the field is outside the checksum.
+fn from_zero(records: Bytes) -> Bytes {
+    const BASE_OFFSET: [u8; 8] = [0; 8];
+    match records.first_chunk() {
+        Some(base) if *base != BASE_OFFSET => {
+            let mut copy = BytesMut::from(&records[..]);
+            copy[..BASE_OFFSET.len()].copy_from_slice(&BASE_OFFSET);
+            copy.freeze()
+        }
+        _ => records,
+    }
 }
 
 /// Whether one of the batches says so; batches that cannot be read are refused elsewhere.
