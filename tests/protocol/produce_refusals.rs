@@ -335,3 +335,17 @@ fn a_partition_twice_in_one_request() {
     assert_eq!(found, [(NONE, 0), (NONE, 2)]);
     assert_eq!(world.fetch(&name, 0, 0).high_watermark, 4);
 }
+
+/// What a client left in the base offset has no meaning, as in Kafka: some pass on what they read
+/// elsewhere.
+#[test]
+fn a_base_offset_that_is_not_zero_is_of_no_interest() {
+    let mut world = World::new();
+    let (name, _) = world.fresh_topic(1);
+    for (base, given) in [(1000i64, 0), (i64::MAX, 3), (-1, 6)] {
+        let batch = Batch::of(3).patched(0, &base.to_be_bytes());
+        assert_eq!(world.produce(&name, 0, batch), given);
+    }
+    let read = world.fetch(&name, 0, 4);
+    assert_eq!(offsets(&read.records.unwrap()), [(3, 3), (6, 3)]);
+}

