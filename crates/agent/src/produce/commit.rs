@@ -9,7 +9,7 @@ use alluvium_metadata::{
     AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Sequence,
 };
 use alluvium_protocol::produce::ProduceResult;
-use alluvium_types::{ChunkNumber, Clock, ErrorCode};
+use alluvium_types::{ChunkNumber, Clock, ErrorCode, Millis};
 
 use crate::backoff::Backoff;
 
@@ -28,7 +28,8 @@ pub(super) struct Sequencer {
 
 impl Sequencer {
     /// Proposes the chunks, in order, until it is known what became of them. The commands stay the
-    /// same over all attempts: by its number a chunk that was sequenced before is answered as then.
+    /// same over all attempts but for their time: by its number a chunk that was sequenced before is
+    /// answered as then, and one that was not must be refused once its object may have been swept.
     pub(super) fn propose(
         &mut self,
         proposals: Vec<Proposal>,
@@ -61,12 +62,22 @@ impl Sequencer {
             )
             .unzip();
         let metadata = self.metadata.clone();
+        let clock = Arc::clone(&self.clock);
         async move {
-            let propose = |commands| metadata.propose_many(commands);
+            let propose = |commands| metadata.propose_many(as_of(clock.now(), commands));
             let outcomes = propose_until_known(propose, commands).await;
             ids.into_iter().zip(outcomes).collect()
         }
     }
+}
+
+fn as_of(now: Millis, mut commands: Vec<Command>) -> Vec<Command> {
+    for command in &mut commands {
+        if let Command::Sequence(sequence) = command {
+            sequence.at = now;
+        }
+    }
+    commands
 }
 
 async fn propose_until_known<Answer>(
@@ -233,5 +244,23 @@ mod tests {
         let outcomes = propose_until_known(propose, commands.clone()).await;
         assert_eq!(outcomes, [Outcome::Done]);
         assert_eq!(seen.into_inner(), vec![commands; 20]);
+    }
+
+    #[test]
+    fn a_later_attempt_says_how_late_it_is_and_nothing_else_new() {
+        let at = |at| {
+            Command::Sequence(Sequence {
+                origin: AgentOrigin {
+                    agent: AgentId(1),
+                    epoch: alluvium_types::AgentEpoch(1),
+                },
+                chunk: ChunkNumber(1),
+                location: Location::Inline(Bytes::new()),
+                runs: Vec::new(),
+                sealed_at: 4,
+                at,
+            })
+        };
+        assert_eq!(as_of(1_000_000, vec![at(5)]), [at(1_000_000)]);
     }
 }
