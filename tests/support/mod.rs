@@ -1,6 +1,11 @@
 //! What every suite needs: server processes, an S3 server, other people's clients.
 
-#![allow(dead_code, unreachable_pub, reason = "each suite uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    reason = "each suite uses its own part"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
