@@ -32,6 +32,10 @@ const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
 /// and what it reads without: a little, so that slow readers cannot stop the others.
 const WITHOUT_LEASE_BYTES: usize = 128 << 10;
 
+/// Longest wait that a client gets. A waiting request holds the memory of its frame; an empty answer
+/// only makes the client ask again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// Numbers of one request, in our types.
 struct Limits {
     max_wait: Duration,
@@ -87,7 +91,7 @@ impl Limits {
         let wait = u64::try_from(fetch.max_wait_ms).unwrap_or(0);
         let max_bytes = positive(fetch.max_bytes).min(fetch_bytes);
         Self {
-            max_wait: Duration::from_millis(wait),
+            max_wait: Duration::from_millis(wait).min(LONGEST_WAIT),
             min_bytes: positive(fetch.min_bytes).min(max_bytes),
             max_bytes,
             read_committed: fetch.read_committed,
