@@ -4,6 +4,7 @@
 //! 2 wrong usage. What a command prints for its user goes to standard output, errors and logs to
 //! standard error.
 
+mod allocator;
 mod base64;
 mod bootstrap;
 mod consume;
@@ -47,6 +48,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::set();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
