@@ -210,7 +210,7 @@ async fn start_server(folder: &Path, lane: &str) -> Server {
         ("http.listen", "off".to_owned()),
         ("alluvium.lane", lane.to_owned()),
         ("num.partitions", "1".to_owned()),
-        ("flush.inline_bytes_per_second", "1TiB".to_owned()),
+        ("flush.inline_bytes_per_second", "512MiB".to_owned()),
         ("settle.bytes", "64MiB".to_owned()),
         ("settle.interval", "1h".to_owned()),
     ];
