@@ -280,6 +280,9 @@ mod tests {
         let error = ErrorCode::KafkaStorageError;
         assert_eq!(shown(error, 5), ErrorCode::NotLeaderOrFollower);
         assert_eq!(shown(error, 6), error);
-        assert_eq!(shown(ErrorCode::OffsetOutOfRange, 4), ErrorCode::OffsetOutOfRange);
+        assert_eq!(
+            shown(ErrorCode::OffsetOutOfRange, 4),
+            ErrorCode::OffsetOutOfRange
+        );
     }
 }
