@@ -14,6 +14,7 @@ pub mod groups;
 pub mod produce;
 pub mod producer_ids;
 pub mod settle;
+mod task;
 #[cfg(test)]
 mod testing;
 pub mod topics;

@@ -24,6 +24,7 @@ use alluvium_types::{Clock, ObjectId, Offset, TopicPartition};
 
 use crate::AgentConfig;
 use crate::backoff::Backoff;
+use crate::task::ended;
 
 /// Most bytes of one settled object.
 const OBJECT_BYTES: u64 = 64 << 20;
@@ -73,16 +74,7 @@ impl Settler {
     /// Settles what there is and stops.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the settling task did not stop cleanly");
-        }
+        ended(&self.task, "settles").await;
     }
 }
 

@@ -22,7 +22,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,7 @@ use alluvium_storage::cache::Cache;
 use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition};
 
 use crate::AgentConfig;
+use crate::task::ended;
 
 use plan::Plan;
 use source::Source;
@@ -198,16 +199,7 @@ impl Fetch {
     /// Ends every wait and stops. Reads go on to work, without waiting.
     pub async fn shutdown(&self) {
         self.stop.cancel();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the task that wakes readers did not stop cleanly");
-        }
+        ended(&self.task, "wakes readers").await;
     }
 }
 
