@@ -74,7 +74,8 @@ fn arrows_point_one_way() {
         ("objects", &["types"]),
         ("metadata", &["types"]),
         ("storage", &["types"]),
-        ("cluster", &["types", "metadata", "storage"]),
+        ("transport", &["types"]),
+        ("cluster", &["types", "metadata", "storage", "transport"]),
         (
             "agent",
             &[
@@ -84,7 +85,13 @@ fn arrows_point_one_way() {
         (
             "server",
             &[
-                "types", "protocol", "metadata", "storage", "cluster", "agent",
+                "types",
+                "protocol",
+                "metadata",
+                "storage",
+                "transport",
+                "cluster",
+                "agent",
             ],
         ),
         ("client", &["types", "protocol"]),
