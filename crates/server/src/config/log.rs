@@ -31,4 +31,12 @@ impl Value for LogFormat {
             _ => Err(format!("{text:?} is neither \"text\" nor \"json\"")),
         }
     }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+        .to_owned()
+    }
 }

@@ -28,6 +28,8 @@
 
 mod agent;
 mod cache;
+mod check;
+mod cluster;
 mod errors;
 mod flush;
 mod http;
@@ -49,6 +51,7 @@ use section::{Section, Settings, section};
 
 pub use agent::Agent;
 pub use cache::Cache;
+pub use cluster::Cluster;
 pub use errors::{ConfigError, ConfigErrors};
 pub use flush::Flush;
 pub use http::Http;
@@ -57,6 +60,7 @@ pub use layers::{Override, Sources};
 pub use log::{Log, LogFormat};
 pub use memory::Memory;
 pub use metadata::Metadata;
+pub use section::Explained;
 pub use settle::Settle;
 pub use store::Store;
 pub use value::{ByteSize, Role, UnknownKeys};
@@ -76,8 +80,8 @@ pub enum Mode {
 section! {
     /// Keys outside any section.
     pub struct Process in "" {
-        /// What this process does: `"agent"`, `"metadata"`. Both, for now: a process of one role
-        /// comes with a later release.
+        /// What this process does: `"agent"` serves clients, `"metadata"` is a voter of the metadata
+        /// quorum. One of them, or both.
         roles: Vec<Role> = vec![Role::Agent, Role::Metadata],
         /// Folder for the lock, the identity and the metadata. Made when it is missing.
         data_dir: PathBuf = PathBuf::from("./alluvium-data"),
@@ -107,6 +111,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[memory]`.
     pub memory: Memory,
+    /// `[cluster]`.
+    pub cluster: Cluster,
     /// `[metadata]`.
     pub metadata: Metadata,
     /// `[agent]`.
@@ -120,7 +126,7 @@ pub struct Config {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Unknown keys that were let pass.
+    /// Unknown keys that were let pass, and what is allowed and may yet be a mistake.
     pub warnings: Vec<String>,
 }
 
@@ -143,7 +149,7 @@ impl Config {
             errors.extend(unknown);
         }
         errors.extend(settings.into_errors());
-        config.check(mode, &mut errors);
+        config.check(mode, &mut errors, &mut warnings);
         if errors.is_empty() {
             Ok(Loaded { config, warnings })
         } else {
@@ -180,6 +186,7 @@ impl Config {
             settle: Section::read(settings, &defaults.settle),
             cache: Section::read(settings, &defaults.cache),
             memory: Section::read(settings, &defaults.memory),
+            cluster: Section::read(settings, &defaults.cluster),
             metadata: Section::read(settings, &defaults.metadata),
             agent: Section::read(settings, &defaults.agent),
             log: Section::read(settings, &defaults.log),
@@ -198,6 +205,7 @@ impl Config {
             Settle::KEYS,
             Cache::KEYS,
             Memory::KEYS,
+            Cluster::KEYS,
             Metadata::KEYS,
             Agent::KEYS,
             Log::KEYS,
@@ -205,31 +213,25 @@ impl Config {
         .concat()
     }
 
-    /// What a single value cannot tell.
-    fn check(&self, mode: Mode, errors: &mut Vec<ConfigError>) {
-        for role in [Role::Agent, Role::Metadata] {
-            if !self.process.roles.contains(&role) {
-                errors.push(ConfigError::of(
-                    "roles",
-                    format!(
-                        "{role:?} is missing: this release runs both roles in one process; write \
-                         roles = [\"agent\", \"metadata\"], or leave the key out"
-                    ),
-                ));
-            }
-        }
-        self.kafka.check(mode, errors);
-        self.flush.check(errors);
-        self.settle.check(errors);
-        self.memory.check(errors);
-        self.metadata.check(errors);
-        if let Err(reasons) = alluvium_agent::topics::Topics::new(self.broker.clone()) {
-            let reasons = reasons
-                .lines()
-                .map(str::trim)
-                .filter(|reason| !reason.is_empty());
-            errors.extend(reasons.map(ConfigError::plain));
-        }
+    /// Every key of ours with its meaning and defaults, section by section.
+    #[must_use]
+    pub fn explain() -> Vec<Explained> {
+        let (dev, server) = (Self::defaults(Mode::Dev), Self::defaults(Mode::Server));
+        [
+            Section::explain(&dev.process, &server.process),
+            Section::explain(&dev.store, &server.store),
+            Section::explain(&dev.kafka, &server.kafka),
+            Section::explain(&dev.http, &server.http),
+            Section::explain(&dev.cluster, &server.cluster),
+            Section::explain(&dev.metadata, &server.metadata),
+            Section::explain(&dev.agent, &server.agent),
+            Section::explain(&dev.flush, &server.flush),
+            Section::explain(&dev.settle, &server.settle),
+            Section::explain(&dev.cache, &server.cache),
+            Section::explain(&dev.memory, &server.memory),
+            Section::explain(&dev.log, &server.log),
+        ]
+        .concat()
     }
 
     /// The bucket's URL.

@@ -14,6 +14,22 @@ pub(crate) trait Section: Sized {
 
     /// Takes the section's keys out of `settings`; what is not set, or wrong, is as in `defaults`.
     fn read(settings: &mut Settings, defaults: &Self) -> Self;
+
+    /// What each key means and is by default, given the defaults of both commands.
+    fn explain(dev: &Self, server: &Self) -> Vec<Explained>;
+}
+
+/// A key as the documentation shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// `section.key`.
+    pub key: &'static str,
+    /// What it means, in Markdown.
+    pub words: String,
+    /// What it is when nobody sets it, in `alluvium dev`.
+    pub dev: String,
+    /// The same in `alluvium server`.
+    pub server: String,
 }
 
 /// Declares a section: a struct with its keys' types, defaults and documentation.
@@ -21,13 +37,13 @@ macro_rules! section {
     (
         $(#[$doc:meta])*
         pub struct $name:ident in $prefix:literal {
-            $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)*
+            $($(#[doc = $field_doc:literal])* $field:ident: $type:ty = $default:expr,)*
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
-            $($(#[$field_doc])* pub $field: $type,)*
+            $($(#[doc = $field_doc])* pub $field: $type,)*
         }
 
         impl Default for $name {
@@ -47,6 +63,16 @@ macro_rules! section {
                     $($field: settings
                         .take(concat!($prefix, stringify!($field)), &defaults.$field),)*
                 }
+            }
+
+            fn explain(dev: &Self, server: &Self) -> Vec<$crate::config::section::Explained> {
+                use $crate::config::value::Value;
+                vec![$($crate::config::section::Explained {
+                    key: concat!($prefix, stringify!($field)),
+                    words: concat!($($field_doc),*).trim().to_owned(),
+                    dev: dev.$field.write(),
+                    server: server.$field.write(),
+                },)*]
             }
         }
     };

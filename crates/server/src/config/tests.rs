@@ -232,14 +232,202 @@ fn broken_files_and_overrides_are_named() {
     assert!(Override::parse("=x").is_err());
 }
 
+/// Three metadata nodes of which this is one.
+const METADATA: &str = r#"
+    roles = ["metadata"]
+    [store]
+    url = "s3://bucket"
+    [cluster]
+    listen = "0.0.0.0:9094"
+    advertised = "m1.example.org:9094"
+    nodes = ["m1.example.org:9094", "m2.example.org:9094", "m3.example.org:9094"]
+    [metadata]
+    node_id = 1
+"#;
+
+const AGENT: &str = r#"
+    roles = ["agent"]
+    [store]
+    url = "s3://bucket"
+    [cluster]
+    nodes = ["m1.example.org:9094", "m2.example.org:9094", "m3.example.org:9094"]
+"#;
+
 #[test]
-fn one_role_alone_is_refused_for_now() {
-    let errors = errors("roles = [\"metadata\"]");
-    assert_eq!(errors.len(), 1, "{errors:?}");
+fn each_role_alone_is_a_process() {
+    let metadata = load(METADATA).unwrap();
+    assert!(metadata.config.has(Role::Metadata) && !metadata.config.has(Role::Agent));
+    assert!(metadata.config.has_peers() && metadata.warnings.is_empty());
+    assert_eq!(metadata.config.metadata.node(), 1);
+    assert_eq!(metadata.config.cluster.peers().count(), 2);
+    let agent = load(AGENT).unwrap();
+    assert!(agent.config.has(Role::Agent) && agent.config.has_peers());
+    // A metadata node does not listen for clients: their section is not its matter.
+    load(&format!("{METADATA}\n[kafka]\nlisten = \"0.0.0.0:9092\"")).unwrap();
+}
+
+#[test]
+fn what_a_process_needs_from_the_others_is_asked_for() {
+    let without = |text: &str, line: &str| {
+        let kept: Vec<&str> = text.lines().filter(|kept| !kept.contains(line)).collect();
+        errors(&kept.join("\n"))
+    };
+    for (text, line, expected) in [
+        (
+            METADATA,
+            "listen =",
+            "cluster.listen: is missing: cluster.nodes names",
+        ),
+        (METADATA, "node_id", "metadata.node_id: is missing"),
+        (METADATA, "advertised", "cluster.advertised: is missing"),
+        (METADATA, "url", "store.url: is missing"),
+        (AGENT, "nodes", "cluster.nodes: is missing"),
+        (AGENT, "url", "store.url: is missing"),
+    ] {
+        let errors = without(text, line);
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{expected}: {errors:#?}"
+        );
+    }
+    let alone = errors("roles = [\"metadata\"]\n[store]\nurl = \"s3://bucket\"");
+    assert!(alone[0].contains("cluster.listen: is missing"), "{alone:?}");
+    assert!(errors("roles = []")[0].contains("roles: is empty"));
+}
+
+#[test]
+fn a_store_that_cannot_be_shared_is_refused_where_it_must_be() {
+    for text in [METADATA, AGENT] {
+        let with = |url: &str| load(&text.replace("s3://bucket", url));
+        let error = with("memory://").unwrap_err().to_string();
+        assert!(
+            error.contains("store.url: memory:// is this process's own"),
+            "{error}"
+        );
+        let warnings = with("file:///mnt/shared").unwrap().warnings;
+        assert!(
+            warnings[0].contains("must see this very folder"),
+            "{warnings:?}"
+        );
+    }
+    // Alone, each is as good as the other.
     assert!(
-        errors[0].contains("both roles in one process"),
+        load("[store]\nurl = \"memory://\"")
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+}
+
+#[test]
+fn addresses_between_processes_are_checked() {
+    for (from, to, expected) in [
+        (
+            "\"m2.example.org:9094\"",
+            "\"m2.example.org\"",
+            "cluster.nodes: \"m2.example.org\" is no address",
+        ),
+        (
+            "\"m2.example.org:9094\"",
+            "\"0.0.0.0:9094\"",
+            "cluster.nodes: \"0.0.0.0:9094\" is no address",
+        ),
+        (
+            "\"m2.example.org:9094\"",
+            "\"m3.example.org:9094\"",
+            "is there twice",
+        ),
+        (
+            "advertised = \"m1.example.org:9094\"",
+            "advertised = \"m1.example.org:0\"",
+            "cluster.advertised",
+        ),
+        (
+            "listen = \"0.0.0.0:9094\"",
+            "listen = \"9094\"",
+            "cluster.listen",
+        ),
+        (
+            "node_id = 1",
+            "node_id = 0",
+            "metadata.node_id: is not between",
+        ),
+        (
+            "node_id = 1",
+            "node_id = 1\nheartbeat = \"200ms\"",
+            "metadata.election_timeout_min",
+        ),
+        (
+            "node_id = 1",
+            "node_id = 1\nelection_timeout_max = \"250ms\"",
+            "metadata.election_timeout_max",
+        ),
+        (
+            "node_id = 1",
+            "node_id = 1\narchive_interval = \"1ms\"",
+            "metadata.archive_interval",
+        ),
+        (
+            "node_id = 1",
+            "node_id = 1\n[agent]\nlease = \"1ms\"",
+            "agent.lease",
+        ),
+    ] {
+        assert!(METADATA.contains(from), "{from}");
+        let errors = errors(&METADATA.replace(from, to));
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{expected}: {errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn tls_is_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, "").unwrap();
+    let tls = |lines: &str| METADATA.replace("[metadata]", &format!("{lines}\n[metadata]"));
+    let ca = format!("tls_ca = {:?}", ca.display().to_string());
+    let errors = errors(&tls(&ca));
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(
+        errors[0].contains("cluster.tls_certificate: is missing"),
         "{errors:?}"
     );
+    assert!(
+        errors[1].contains("cluster.tls_key: is missing"),
+        "{errors:?}"
+    );
+    let all = format!("{ca}\ntls_certificate = \"/nowhere/c.pem\"\ntls_key = \"/nowhere/k.pem\"");
+    let errors = load(&tls(&all)).unwrap_err().to_string();
+    assert!(errors.contains("/nowhere/c.pem cannot be read"), "{errors}");
+    assert!(errors.contains("/nowhere/k.pem cannot be read"), "{errors}");
+}
+
+#[test]
+fn every_key_is_explained_with_defaults_that_can_be_read_again() {
+    let explained = Config::explain();
+    let mut keys: Vec<_> = explained.iter().map(|one| one.key).collect();
+    let mut all = Config::keys();
+    keys.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(keys, all);
+    assert!(explained.iter().all(|one| !one.words.is_empty()));
+    let overrides = explained
+        .iter()
+        .filter(|one| !one.server.is_empty())
+        .map(|one| Override {
+            key: one.key.to_owned(),
+            value: one.server.clone(),
+            flag: "--set",
+        });
+    let sources = Sources {
+        overrides: overrides.collect(),
+        ..Sources::default()
+    };
+    let config = Config::load(Mode::Server, &sources).unwrap().config;
+    assert_eq!(config, Config::defaults(Mode::Server));
 }
 
 #[test]

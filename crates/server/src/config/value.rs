@@ -13,6 +13,9 @@ pub(crate) trait Value: Clone {
     /// # Errors
     /// What was expected instead.
     fn read(text: &str) -> Result<Self, String>;
+
+    /// The text that [`Self::read`] makes this value of; empty for nothing at all.
+    fn write(&self) -> String;
 }
 
 /// A number of bytes, written as `8MiB`.
@@ -51,11 +54,36 @@ impl Value for ByteSize {
             .map(Self)
             .map_err(|error| error.to_string())
     }
+
+    fn write(&self) -> String {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let whole = |shift: u32| self.0 != 0 && self.0.trailing_zeros() >= shift;
+        units
+            .into_iter()
+            .find(|(_, shift)| whole(*shift))
+            .map_or_else(
+                || self.0.to_string(),
+                |(unit, shift)| format!("{}{unit}", self.0 >> shift),
+            )
+    }
 }
 
 impl Value for Duration {
     fn read(text: &str) -> Result<Self, String> {
         parse_duration(text).map_err(|error| error.to_string())
+    }
+
+    fn write(&self) -> String {
+        let millis = self.as_millis();
+        let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+        let whole = |millis_each: u128| millis != 0 && millis.is_multiple_of(millis_each);
+        units
+            .into_iter()
+            .find(|(_, each)| whole(*each))
+            .map_or_else(
+                || format!("{millis}ms"),
+                |(unit, each)| format!("{}{unit}", millis / each),
+            )
     }
 }
 
@@ -66,11 +94,19 @@ impl Value for String {
         }
         Ok(text.to_owned())
     }
+
+    fn write(&self) -> String {
+        self.clone()
+    }
 }
 
 impl Value for PathBuf {
     fn read(text: &str) -> Result<Self, String> {
         String::read(text).map(Self::from)
+    }
+
+    fn write(&self) -> String {
+        self.display().to_string()
     }
 }
 
@@ -79,6 +115,10 @@ impl Value for NonZeroUsize {
         text.parse()
             .map_err(|_| format!("{text:?} is not a whole number above 0"))
     }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Value for u16 {
@@ -86,11 +126,30 @@ impl Value for u16 {
         text.parse()
             .map_err(|_| format!("{text:?} is not a whole number from 0 to 65535"))
     }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u32 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("{text:?} is not a whole number"))
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl<V: Value> Value for Option<V> {
     fn read(text: &str) -> Result<Self, String> {
         V::read(text).map(Some)
+    }
+
+    fn write(&self) -> String {
+        self.as_ref().map_or(String::new(), Value::write)
     }
 }
 
@@ -101,6 +160,10 @@ impl<V: Value> Value for Vec<V> {
             .filter(|item| !item.is_empty())
             .map(V::read)
             .collect()
+    }
+
+    fn write(&self) -> String {
+        self.iter().map(Value::write).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -114,6 +177,14 @@ impl Value for Role {
             )),
         }
     }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Agent => "agent",
+            Self::Metadata => "metadata",
+        }
+        .to_owned()
+    }
 }
 
 impl Value for UnknownKeys {
@@ -123,5 +194,13 @@ impl Value for UnknownKeys {
             "warn" => Ok(Self::Warn),
             _ => Err(format!("{text:?} is neither \"error\" nor \"warn\"")),
         }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+        }
+        .to_owned()
     }
 }
