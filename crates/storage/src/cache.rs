@@ -6,11 +6,11 @@
 //! a task of its own, ended by the bucket's time limits, so that a reader that goes away takes
 //! nothing from the others.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alluvium_types::hash::HashMap;
 use alluvium_types::limits::CACHE_BLOCK_BYTES;
 use bytes::Bytes;
 use foyer::{CacheBuilder, S3FifoConfig};

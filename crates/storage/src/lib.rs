@@ -5,14 +5,18 @@
 //! - [`bucket`]: one narrow interface to S3, a folder or memory.
 //! - [`cache`]: blocks of immutable objects, in memory.
 //! - [`journal`]: an append-only log on the local disk; the Raft log lives in one.
+//! - [`blocking`]: work that waits for a disk, kept off the async threads.
 //! - [`conformance`]: what every store must do, for tests.
 //!
 //! Objects flow from a caller's buffers to [`bucket::Bucket::create`] uncopied, and back through
 //! [`cache::Cache::read`] as slices of cached blocks. Journal entries flow from
 //! [`journal::Journal::submit`] to one I/O thread, which calls back when they are durable.
 
+mod blocking;
 pub mod bucket;
 pub mod cache;
 pub mod conformance;
 pub mod disk;
 pub mod journal;
+
+pub use blocking::{Blocked, blocking};

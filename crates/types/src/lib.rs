@@ -6,8 +6,10 @@
 
 mod clock;
 mod error_code;
+pub mod hash;
 mod ids;
 pub mod limits;
+pub mod random;
 mod size;
 
 pub use clock::{Clock, ManualClock, Millis, SystemClock};

@@ -57,10 +57,14 @@ pub struct OpenError(pub String);
 
 /// A failed request, before it is told which store, operation and key it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
+    /// There is no such object.
     NotFound,
+    /// The key is taken.
     Exists,
+    /// Never, however often it is asked, in the store's words.
     Denied(String),
+    /// Perhaps later, in the store's words. A write may have happened all the same.
     Unavailable(String),
 }
 

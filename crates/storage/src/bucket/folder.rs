@@ -1,7 +1,6 @@
 //! A folder as a store. An object is written under a staging name, synced, then linked to its own
 //! name: it is there whole or not at all, never replaced, and durable when the call returns.
 
-use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,12 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use alluvium_types::Millis;
+use alluvium_types::hash::HashSet;
+use alluvium_types::{Millis, random};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::ObjectMeta;
 use super::error::{Failure, OpenError};
+use crate::blocking::blocking;
 use crate::disk::{Disk, create_dir_durable};
 
 const STAGING: &str = ".staging";
@@ -49,7 +50,7 @@ impl Folder {
         let inner = Inner {
             disk,
             root,
-            run: rand::random(),
+            run: random::value(),
             serial: AtomicU64::new(0),
             durable: Mutex::default(),
         };
@@ -146,12 +147,12 @@ impl Folder {
     ) -> Result<T, Failure> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let inner = Arc::clone(&self.inner);
-        let task = tokio::task::spawn_blocking(move || {
+        let task = blocking(move || {
             let _permit = permit;
             call(&inner)
         });
         task.await
-            .unwrap_or_else(|error| Err(Failure::Unavailable(error.to_string())))
+            .unwrap_or_else(|blocked| Err(Failure::Unavailable(blocked.to_string())))
     }
 }
 

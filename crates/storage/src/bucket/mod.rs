@@ -9,7 +9,7 @@
 //! - `url`: which store; which keys. `error`: every store's errors, translated in one place.
 //! - `folder`: `file://`. `objects`: `memory://` and `s3://` through `object_store`.
 //! - `s3`: region, endpoint and credentials. `bootstrap`: what only the AWS SDK can do.
-//! - `prove`: what a store must show before it is used. `meter`: counts of requests.
+//! - `store`: the seam for another store. `prove`: what a store must show before it is used. `meter`: counts of requests.
 
 mod bootstrap;
 mod error;
@@ -18,24 +18,26 @@ mod meter;
 mod objects;
 mod prove;
 mod s3;
+mod store;
 mod url;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use alluvium_types::Millis;
+use alluvium_types::{Millis, random};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::disk::Disk;
-use error::Failure;
 use folder::Folder;
 use meter::{Meter, Operation};
 use objects::Objects;
 use url::{StoreUrl, check_key, check_prefix};
 
-pub use error::{BucketError, OpenError};
+pub use error::{BucketError, Failure, OpenError};
 pub use meter::Requests;
+pub use store::Store;
 
 /// How long a create is tried again after a failure that may pass.
 const CREATE_SECONDS: u64 = 60;
@@ -75,6 +77,7 @@ pub struct ObjectMeta {
 enum Backend {
     Folder(Folder),
     Objects(Objects),
+    Given(Arc<dyn Store>),
 }
 
 impl Backend {
@@ -83,6 +86,7 @@ impl Backend {
         match self {
             Self::Folder(folder) => folder.put(key, parts).await,
             Self::Objects(objects) => objects.put(key, parts).await,
+            Self::Given(store) => store.put(key, parts).await,
         }
     }
 
@@ -90,6 +94,7 @@ impl Backend {
         match self {
             Self::Folder(folder) => folder.get(key, range).await,
             Self::Objects(objects) => objects.get(key, range).await,
+            Self::Given(store) => store.get(key, range).await,
         }
     }
 
@@ -97,6 +102,7 @@ impl Backend {
         match self {
             Self::Folder(folder) => folder.head(key).await,
             Self::Objects(objects) => objects.head(key).await,
+            Self::Given(store) => store.head(key).await,
         }
     }
 
@@ -109,6 +115,7 @@ impl Backend {
         match self {
             Self::Folder(folder) => folder.list(prefix, after, limit).await,
             Self::Objects(objects) => objects.list(prefix, after, limit).await,
+            Self::Given(store) => store.list(prefix, after, limit).await,
         }
     }
 
@@ -116,6 +123,7 @@ impl Backend {
         match self {
             Self::Folder(folder) => folder.delete(key).await,
             Self::Objects(objects) => objects.delete(key).await,
+            Self::Given(store) => store.delete(key).await,
         }
     }
 
@@ -123,7 +131,7 @@ impl Backend {
     async fn settle(&self, key: &str) -> Result<(), Failure> {
         match self {
             Self::Folder(folder) => folder.settle(key).await,
-            Self::Objects(_) => Ok(()),
+            Self::Objects(_) | Self::Given(_) => Ok(()),
         }
     }
 }
@@ -141,7 +149,7 @@ impl Bucket {
     pub async fn open(url: &str, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let backend = Self::backend(url, disk).await?;
         prove::prove(&backend, url).await?;
-        Ok(Self::over(url, backend))
+        Ok(Self::of(url, backend))
     }
 
     /// Opens a store for reading, with no proof and nothing made: for tools that look at what is
@@ -157,7 +165,7 @@ impl Bucket {
                 Backend::Objects(s3::existing(&bucket, prefix).await?)
             }
         };
-        Ok(Self::over(url, backend))
+        Ok(Self::of(url, backend))
     }
 
     async fn backend(url: &str, disk: Arc<dyn Disk>) -> Result<Backend, OpenError> {
@@ -168,7 +176,13 @@ impl Bucket {
         })
     }
 
-    fn over(url: &str, backend: Backend) -> Self {
+    /// A bucket over a store of the caller's, under a name for messages. It is not proved.
+    #[must_use]
+    pub fn over(name: &str, store: Arc<dyn Store>) -> Self {
+        Self::of(name, Backend::Given(store))
+    }
+
+    fn of(url: &str, backend: Backend) -> Self {
         Self {
             inner: Arc::new(Inner {
                 url: url.into(),
@@ -233,7 +247,7 @@ impl Bucket {
                 return Err(self.error(Operation::Put, key, failure));
             }
             let limit = 100 << attempt;
-            let pause = Duration::from_millis(rand::random_range(limit / 2..limit));
+            let pause = Duration::from_millis(random::range(limit / 2..limit));
             tokio::time::sleep(pause).await;
         }
     }

@@ -14,7 +14,7 @@ const PROVE_TIME: Duration = Duration::from_secs(120);
 /// bytes is refused. Uses plain requests: the rule that equal bytes are success would hide a store
 /// that ignores the condition.
 pub(super) async fn prove(backend: &Backend, url: &str) -> Result<(), OpenError> {
-    let key = format!("prove/{:016x}", rand::random::<u64>());
+    let key = format!("prove/{:016x}", alluvium_types::random::value::<u64>());
     let proved = tokio::time::timeout(PROVE_TIME, steps(backend, url, &key)).await;
     let proved = proved.unwrap_or_else(|_| {
         Err(OpenError(format!(

@@ -10,7 +10,8 @@
 //! - `segment`: the files: preallocated, recycled after a purge. Each begins with the current notes, so
 //!   that older ones can go.
 //! - `index`: which entries there are and where, 8 bytes each.
-//! - `state`: what handles and the I/O thread share; `writer`: the thread; `recover`: opening.
+//! - `state`: what handles and the I/O thread share; `writer`: the thread's work; `runner`: the thread;
+//!   `recover`: opening.
 //!
 //! Memory: the index, `tail_bytes` of entries, and whatever is queued: callers bound what they have
 //! submitted and not yet heard of. Entries keep the slices that they were given.
@@ -18,6 +19,7 @@
 mod index;
 mod record;
 mod recover;
+mod runner;
 mod segment;
 mod state;
 mod writer;
@@ -26,13 +28,13 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::disk::Disk;
 use record::{Kind, Window};
+use runner::Runner;
 use state::{Shared, Source};
 use writer::Writer;
 
@@ -152,7 +154,7 @@ pub struct Journal {
 
 struct Handle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    runner: Runner,
 }
 
 impl Journal {
@@ -176,15 +178,9 @@ impl Journal {
         let shared = Arc::new(Shared::new(index, notes, live, options.tail_bytes));
         let writer = Writer::new(Arc::clone(&shared), recovered, purged)
             .ok_or_else(|| JournalError::damaged(dir, 0, "there is no segment"))?;
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| JournalError::io(dir, &error))?;
+        let runner = Runner::start(&shared, writer, dir)?;
         Ok(Self {
-            handle: Arc::new(Handle {
-                shared,
-                thread: Mutex::new(Some(thread)),
-            }),
+            handle: Arc::new(Handle { shared, runner }),
         })
     }
 
@@ -307,17 +303,7 @@ impl Journal {
 impl Handle {
     fn close(&self) {
         self.shared.close("it was closed");
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // A panic in a callback has been reported by the panic hook; the queue was failed.
-            let _ = thread.join();
-        }
+        self.runner.join();
     }
 }
 

@@ -138,7 +138,7 @@ impl Segments {
     ) -> Result<(Segment, u64), JournalError> {
         let whole = (SEGMENT_HEADER_BYTES + kept.bytes() + needed).next_multiple_of(PAGE);
         let capacity = self.segment_bytes.max(whole);
-        let generation = rand::random::<u64>().max(1);
+        let generation = alluvium_types::random::value::<u64>().max(1);
         let mut batch = Batch::new(generation, SEGMENT_HEADER_BYTES);
         kept.write(&mut batch);
         let (_, kept_end, records) = batch.finish();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::index::{Bounds, Index, Location};
 use super::record::{HEADER_BYTES, PAYLOAD_BYTES};
@@ -74,6 +75,8 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// The same for a simulation's task.
+    wake_task: Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -107,6 +110,7 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             wake: Condvar::new(),
+            wake_task: Notify::new(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Shared {
         state.enqueue(writes, on_durable);
         drop(state);
         self.wake.notify_one();
+        self.wake_task.notify_one();
     }
 
     /// Waits for work. `None` when the journal is closed and nothing is left.
@@ -145,10 +150,33 @@ impl Shared {
         Some(std::mem::take(&mut state.queue))
     }
 
+    /// As [`Self::take`], without waiting.
+    pub(super) fn take_queued(&self) -> Option<Vec<Submission>> {
+        let queue = std::mem::take(&mut self.lock().queue);
+        (!queue.is_empty()).then_some(queue)
+    }
+
+    /// Waits for work without a thread. False when the journal is closed and nothing is left.
+    pub(super) async fn queued(&self) -> bool {
+        loop {
+            {
+                let state = self.lock();
+                if !state.queue.is_empty() {
+                    return true;
+                }
+                if state.closed.is_some() {
+                    return false;
+                }
+            }
+            self.wake_task.notified().await;
+        }
+    }
+
     /// Refuses all further writes; the first reason stays.
     pub(super) fn close(&self, reason: &str) {
         self.lock().closed.get_or_insert_with(|| reason.to_owned());
         self.wake.notify_one();
+        self.wake_task.notify_one();
     }
 
     /// Closes, and fails what is queued.

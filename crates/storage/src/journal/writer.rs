@@ -1,4 +1,4 @@
-//! The I/O thread: takes everything that is queued, writes it with one call, syncs once, then tells
+//! The I/O thread's work: takes everything that is queued, writes it with one call, syncs once, then tells
 //! the callers in order.
 
 use std::collections::VecDeque;
@@ -70,13 +70,29 @@ impl Writer {
     pub(super) fn run(mut self) {
         let ending = Ending(Arc::clone(&self.shared));
         while let Some(group) = self.shared.take() {
-            if let Err(error) = self.handle(group) {
-                tracing::error!(%error, "the journal stops: a write failed, what it left is unknown");
-                self.shared.fail(&error);
+            if !self.handle_or_stop(group) {
                 break;
             }
         }
         drop(ending);
+    }
+
+    /// Writes out what is queued now, without waiting for more.
+    pub(super) fn drain(&mut self) {
+        while let Some(group) = self.shared.take_queued() {
+            if !self.handle_or_stop(group) {
+                break;
+            }
+        }
+    }
+
+    fn handle_or_stop(&mut self, group: Vec<Submission>) -> bool {
+        let handled = self.handle(group);
+        if let Err(error) = &handled {
+            tracing::error!(%error, "the journal stops: a write failed, what it left is unknown");
+            self.shared.fail(error);
+        }
+        handled.is_ok()
     }
 
     fn handle(&mut self, group: Vec<Submission>) -> Result<(), JournalError> {

@@ -115,7 +115,7 @@ fn faulty(faults: &[Fault]) -> Backend {
 }
 
 fn bucket(faults: &[Fault]) -> Bucket {
-    Bucket::over("s3://faulty", faulty(faults))
+    Bucket::of("s3://faulty", faulty(faults))
 }
 
 #[tokio::test]
