@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use alluvium_types::random;
 
 /// The pauses of one task.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl Backoff {
         let doubled = self.first.saturating_mul(1 << self.attempts.min(16));
         self.attempts = self.attempts.saturating_add(1);
         let whole = doubled.min(self.longest);
-        whole.mul_f64(rand::rng().random_range(0.5..1.0))
+        whole.mul_f64(random::range(0.5..1.0))
     }
 
     /// Attempts that failed so far.

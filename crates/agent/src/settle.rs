@@ -6,7 +6,6 @@
 //! (its topic was deleted, its log start moved) stays as it is; an object that no run moved to is an
 //! orphan. Nothing that fails here ends the task: the next round tries again.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use alluvium_metadata::{AgentOrigin, Command, Outcome, Partition, RunLocation, S
 use alluvium_objects::{BuiltObject, Level, ObjectWriter, key};
 use alluvium_protocol::batch::{self, BatchError, BatchHeader};
 use alluvium_storage::bucket::{Bucket, BucketError};
+use alluvium_types::hash::HashMap;
 use alluvium_types::{Clock, ObjectId, Offset, TopicPartition};
 
 use crate::AgentConfig;
@@ -62,7 +62,7 @@ impl Settler {
             metadata,
             bucket,
             clock,
-            settled_to: HashMap::new(),
+            settled_to: HashMap::default(),
         };
         let task = tokio::spawn(settling.run(stop.clone()));
         Self {
@@ -135,6 +135,7 @@ impl Settling {
         let mut since: Option<Instant> = None;
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
@@ -148,6 +149,7 @@ impl Settling {
                 continue;
             }
             tokio::select! {
+                biased;
                 // A round cut short leaves an orphan at most; the last rounds begin anew.
                 () = stop.cancelled() => break,
                 is_well = self.round_or_backoff(&mut backoff) => if is_well {
@@ -203,7 +205,7 @@ impl Settling {
             return Ok(0);
         }
         let started = Instant::now();
-        let (built, runs) = build(ObjectId(rand::random()), self.clock.now(), &stretches);
+        let (built, runs) = build(ObjectId(alluvium_types::random::value()), self.clock.now(), &stretches);
         drop(stretches);
         if runs.is_empty() {
             return Ok(0);

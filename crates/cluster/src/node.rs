@@ -70,7 +70,7 @@ impl Node {
         }));
         let opening = {
             let growth = Arc::clone(&growth);
-            tokio::task::spawn_blocking(move || open(&disk, &config.dir, growth))
+            alluvium_storage::blocking(move || open(&disk, &config.dir, growth))
         };
         let opened = opening
             .await
@@ -135,7 +135,7 @@ impl Node {
         }
         self.voter.shutdown().await;
         let log = self.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+        if let Err(error) = alluvium_storage::blocking(move || log.close()).await {
             tracing::warn!(%error, "metadata log did not close cleanly");
         }
     }

@@ -10,6 +10,7 @@
 mod codec;
 mod log_store;
 mod network;
+mod runtime;
 mod state_machine;
 mod types;
 mod voter;

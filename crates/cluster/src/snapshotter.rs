@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 
+use alluvium_storage::blocking;
+
 use crate::growth::LogGrowth;
 use crate::raft::Voter;
 use crate::snapshots::Snapshots;
@@ -48,6 +50,7 @@ impl Snapshotter {
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
+                biased;
                 _ = stop.changed() => return,
                 () = self.growth.wait_due() => {}
             }
@@ -61,6 +64,7 @@ impl Snapshotter {
                 }
             };
             tokio::select! {
+                biased;
                 _ = stop.changed() => return,
                 () = sleep(pause) => {}
             }
@@ -88,12 +92,11 @@ impl Snapshotter {
         }
         let view = Arc::clone(&self.view);
         let snapshots = Arc::clone(&self.snapshots);
-        let file = tokio::task::spawn_blocking(move || {
+        let file = blocking(move || {
             let current = view.read(Current::clone);
             snapshots.write(&current)
         })
-        .await
-        .map_err(io::Error::other)??;
+        .await??;
         self.growth.settle(size);
         let next_index = file.checkpoint.next_index();
         self.voter

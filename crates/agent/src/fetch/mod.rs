@@ -176,6 +176,7 @@ impl Fetch {
             }
         };
         tokio::select! {
+            biased;
             () = waiter.changed() => true,
             () = over => false,
             () = self.stop.cancelled() => false,

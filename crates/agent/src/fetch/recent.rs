@@ -1,11 +1,12 @@
 //! Chunks that were just written, so that readers at the tail never go to the store.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use alluvium_types::hash::HashMap;
 use alluvium_types::ObjectId;
 
 /// Recently written chunks, in memory, the oldest making room for the newest. Cheap to clone.
@@ -36,7 +37,7 @@ impl Recent {
         let objects = Objects {
             capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
             bytes: 0,
-            by_id: HashMap::new(),
+            by_id: HashMap::default(),
             oldest_first: VecDeque::new(),
         };
         Self {

@@ -1,6 +1,6 @@
 //! Where the bytes of objects come from: recent chunks, else the cache over the bucket.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use alluvium_objects::{Footer, FormatError, TRAILER_BYTES, key};
 use alluvium_storage::bucket::BucketError;
 use alluvium_storage::cache::Cache;
+use alluvium_types::hash::HashMap;
 use alluvium_types::{ObjectId, TopicPartition};
 
 use super::Recent;

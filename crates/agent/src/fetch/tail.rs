@@ -1,6 +1,5 @@
 //! Waiting at the tail: one task hears of every change and wakes only those who wait for it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -9,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::Change;
+use alluvium_types::hash::HashMap;
 use alluvium_types::TopicPartition;
 
 /// Who waits for which partition. Cheap to clone.
@@ -66,6 +66,7 @@ impl Tail {
     ) {
         loop {
             let received = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 received = changes.recv() => received,
             };

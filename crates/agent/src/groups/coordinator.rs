@@ -5,10 +5,11 @@
 //! generation is applied before the next generation is written, so no member of that generation can
 //! be told its assignment, and read its offsets, before the last commits of the one before it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use alluvium_metadata::{AgentOrigin, Command, CommitOffsets, GroupRecord, OffsetCommit, PutGroup};
+use alluvium_types::hash::{HashMap, HashSet};
 use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
@@ -153,7 +154,7 @@ impl Coordinator {
         if request.rebalance_timeout < 0 {
             request.rebalance_timeout = request.session_timeout;
         }
-        let mut names = HashSet::new();
+        let mut names = HashSet::default();
         request
             .protocols
             .retain(|(name, _)| names.insert(name.clone()));

@@ -1,10 +1,11 @@
 //! One group: who belongs to it, and what it remembers. What happens to it is in `join`,
 //! `rebalance` and `session`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alluvium_metadata::{GroupMember, GroupRecord};
+use alluvium_types::hash::HashMap;
 use alluvium_types::{ErrorCode, Millis};
 use bytes::Bytes;
 
@@ -86,10 +87,10 @@ impl Group {
             protocol: None,
             leader: None,
             members: BTreeMap::new(),
-            instances: HashMap::new(),
+            instances: HashMap::default(),
             pending: BTreeSet::new(),
             unsynced: BTreeSet::new(),
-            supported: HashMap::new(),
+            supported: HashMap::default(),
             subscription_bytes: 0,
             assigned_bytes: 0,
             dirty: false,
@@ -334,7 +335,7 @@ impl Group {
     /// The assignor that gets the most votes: each member votes for the first of its own that all
     /// members know. Between equals the leader's order decides.
     pub(crate) fn select_protocol(&self) -> Option<String> {
-        let mut votes: HashMap<&str, usize> = HashMap::new();
+        let mut votes: HashMap<&str, usize> = HashMap::default();
         for member in self.members.values() {
             let vote = member
                 .protocols

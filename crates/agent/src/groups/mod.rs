@@ -130,7 +130,7 @@ impl Groups {
         let member_id = request.member_id.clone();
         let settings = self.shared.settings();
         let (waiter, answer) = Waiter::new();
-        let id_bits = rand::random();
+        let id_bits = alluvium_types::random::value();
         self.shared.with(|coordinator, now| {
             coordinator.configure(settings);
             coordinator.join(now, request, id_bits, waiter, &self.shared.metadata);
@@ -388,6 +388,7 @@ async fn run_timers(shared: Arc<Shared>, stop: CancellationToken) {
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = shared.timers_changed.notified() => {}
             () = due => {}

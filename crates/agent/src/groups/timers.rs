@@ -1,9 +1,10 @@
 //! Deadlines of all groups in one ordered set. Each timer is there once at most, so memory is bounded
 //! by groups and members, however often they are set again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use alluvium_types::hash::HashMap;
 use alluvium_types::Millis;
 
 /// What a deadline is about.

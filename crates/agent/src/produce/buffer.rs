@@ -1,12 +1,13 @@
 //! What was accepted and is not sealed yet: one queue per lane.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use alluvium_metadata::{BatchStamp, ProducerStamp};
+use alluvium_types::hash::HashMap;
 use alluvium_types::{TopicPartition, limits::INLINE_CHUNK_BYTES};
 
 use crate::topics::Lane;

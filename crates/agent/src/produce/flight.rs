@@ -1,11 +1,12 @@
 //! Chunks between sealing and answer, in the order in which they were sealed.
 
 use std::cmp::Ordering;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
 
 use alluvium_metadata::{ChunkRun, Location, ProducerStamp};
+use alluvium_types::hash::HashSet;
 use alluvium_types::{Millis, TopicPartition};
 
 use super::buffer::Way;

@@ -5,11 +5,11 @@
 //! nothing of a producer yet takes any sequence for its first. So what follows a lost batch is
 //! turned away until that batch comes again.
 
-use std::collections::HashMap;
 
 use tokio::time::{Duration, Instant};
 
 use alluvium_metadata::ProducerStamp;
+use alluvium_types::hash::HashMap;
 use alluvium_types::{ProducerId, TopicPartition};
 
 /// No client tries for longer (`delivery.timeout.ms` is two minutes).

@@ -1,12 +1,12 @@
 //! Topic settings, kept per topic until topics change.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::Change;
+use alluvium_types::hash::HashMap;
 use alluvium_types::{TopicId, TopicPartition};
 
 use crate::topics::{TopicSettings, Topics};
@@ -38,7 +38,7 @@ impl SettingsCache {
     pub(super) fn new(metadata: Metadata, topics: Topics) -> Self {
         let changes = metadata.subscribe();
         let known = Known {
-            settings: HashMap::new(),
+            settings: HashMap::default(),
             generation: 0,
             changes,
         };

@@ -126,7 +126,7 @@ impl Topics {
         let configs = self.check_overrides(state, &new.configs)?;
         Ok(CreateTopic {
             name: new.name.clone(),
-            id: TopicId::from_random(rand::random()),
+            id: TopicId::from_random(alluvium_types::random::value()),
             partitions,
             replication_factor,
             configs: configs.into_iter().collect(),

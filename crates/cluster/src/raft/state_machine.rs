@@ -172,7 +172,5 @@ fn as_snapshot(file: SnapshotFile) -> RaftSnapshot {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    alluvium_storage::blocking(work).await?
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use alluvium_metadata::{Command, Outcome};
 
 use crate::checkpoint::{Checkpoint, LogPosition, Members};
+use crate::raft::runtime::Runtime;
 use crate::raft::state_machine::StateMachine;
 use crate::snapshots::SnapshotFile;
 
@@ -25,6 +26,7 @@ openraft::declare_raft_types!(
         R = Outcome,
         NodeId = u64,
         Node = BasicNode,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
