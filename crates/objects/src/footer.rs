@@ -2,11 +2,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use alluvium_types::{Millis, Offset, TopicId, TopicPartition};
+use alluvium_types::{AgentEpoch, AgentId, Millis, Offset, TopicId, TopicPartition};
 
 use crate::error::FormatError;
 use crate::fields::{Fields, crc32c};
-use crate::layout::{HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC, VERSION};
+use crate::layout::{
+    ChunkOrigin, HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC, VERSION, WITHOUT_ORIGIN,
+};
 
 /// Least bytes that a run takes in the footer; bounds what a count may claim.
 const RUN_ENTRY_BYTES: usize = 76;
@@ -19,6 +21,8 @@ const INDEX_ENTRY_BYTES: usize = 24;
 pub struct Footer {
     /// The runs, sorted by (partition, base offset).
     pub runs: Vec<RunEntry>,
+    /// Which chunk it is; `None` in a settled object, and in objects of release 0.1.
+    pub origin: Option<ChunkOrigin>,
 }
 
 /// A run of one partition's batches.
@@ -92,9 +96,9 @@ impl RunEntry {
 
 impl Footer {
     /// Footer and trailer as bytes.
-    pub(crate) fn encode(runs: &[RunEntry]) -> Bytes {
+    pub(crate) fn encode(runs: &[RunEntry], origin: Option<&ChunkOrigin>) -> Bytes {
         let entries: usize = runs.iter().map(|run| run.index.len()).sum();
-        let capacity = 4 + runs.len() * RUN_ENTRY_BYTES + entries * INDEX_ENTRY_BYTES + 24;
+        let capacity = 4 + runs.len() * RUN_ENTRY_BYTES + entries * INDEX_ENTRY_BYTES + 28 + 24;
         let mut out = BytesMut::with_capacity(capacity);
         out.put_u32(saturate(runs.len()));
         for run in runs {
@@ -115,12 +119,18 @@ impl Footer {
                 out.put_i64(entry.max_timestamp_before);
             }
         }
+        if let Some(origin) = origin {
+            out.put_i32(origin.agent.0);
+            out.put_u64(origin.epoch.0);
+            out.put_u64(origin.seal);
+            out.put_i64(origin.sealed_at);
+        }
         let length = saturate(out.len());
         let crc = crc32c(&out);
         let trailer_at = out.len();
         out.put_u32(length);
         out.put_u32(crc);
-        out.put_u16(VERSION);
+        out.put_u16(origin.map_or(WITHOUT_ORIGIN, |_| VERSION));
         out.put_u16(0);
         let trailer_crc = crc32c(&out[trailer_at..]);
         out.put_u32(trailer_crc);
@@ -183,10 +193,11 @@ impl Footer {
         if Fields::new(&trailer[4..], "trailer").u32()? != crc32c(body) {
             return Err(FormatError::Checksum("footer"));
         }
-        Self::parse_runs(body, object_bytes - wanted)
+        let version = Fields::new(&trailer[8..], "trailer").u16()?;
+        Self::parse_body(body, version, object_bytes - wanted)
     }
 
-    fn parse_runs(body: &[u8], data_end: u64) -> Result<Self, FormatError> {
+    fn parse_body(body: &[u8], version: u16, data_end: u64) -> Result<Self, FormatError> {
         let mut fields = Fields::new(body, "footer");
         let count = fields.count(RUN_ENTRY_BYTES)?;
         let mut runs = Vec::with_capacity(count);
@@ -203,13 +214,23 @@ impl Footer {
             position = run.position + run.length;
             runs.push(run);
         }
+        let origin = if version > WITHOUT_ORIGIN {
+            Some(ChunkOrigin {
+                agent: AgentId(fields.i32()?),
+                epoch: AgentEpoch(fields.u64()?),
+                seal: fields.u64()?,
+                sealed_at: fields.i64()?,
+            })
+        } else {
+            None
+        };
         if position != data_end || !fields.is_empty() {
             return Err(FormatError::Damaged {
                 part: "footer",
                 reason: "bytes belong to no run",
             });
         }
-        Ok(Self { runs })
+        Ok(Self { runs, origin })
     }
 
     fn parse_run(fields: &mut Fields<'_>) -> Result<RunEntry, FormatError> {

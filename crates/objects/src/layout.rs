@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use alluvium_types::{Millis, ObjectId};
+use alluvium_types::{AgentEpoch, AgentId, Millis, ObjectId};
 
 use crate::error::FormatError;
 use crate::fields::{Fields, crc32c};
@@ -19,8 +19,27 @@ pub const INDEX_STRIDE_BYTES: u64 = 64 << 10;
 pub(crate) const HEADER_MAGIC: [u8; 8] = *b"ALVMOBJ\x01";
 pub(crate) const TRAILER_MAGIC: [u8; 8] = *b"ALVMEND\x01";
 
-/// The newest version of the format, which is the one that is written.
-pub(crate) const VERSION: u16 = 1;
+/// The newest version of the format. An object is written in the oldest one that can say what it
+/// says: 1, or 2 when it names its [`ChunkOrigin`].
+pub(crate) const VERSION: u16 = 2;
+
+/// The first version, in which a footer ends with its runs.
+pub(crate) const WITHOUT_ORIGIN: u16 = 1;
+
+/// Which chunk an object holds, so that it can be sequenced by who finds it with no metadata at
+/// hand. Every attempt to write the same chunk bears another object id and the same origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkOrigin {
+    /// Whose chunk.
+    pub agent: AgentId,
+    /// Under which registration it was sealed.
+    pub epoch: AgentEpoch,
+    /// Counts the chunks that this agent sealed under this registration, in order. Not the chunk
+    /// number, which is given later.
+    pub seal: u64,
+    /// When it was sealed, by the agent's clock.
+    pub sealed_at: Millis,
+}
 
 /// How an object came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

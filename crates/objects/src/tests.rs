@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use alluvium_types::{Millis, ObjectId, Offset, TopicId, TopicPartition};
+use alluvium_types::{AgentEpoch, AgentId, Millis, ObjectId, Offset, TopicId, TopicPartition};
 
 use crate::fields::crc32c;
 use crate::{
-    BuiltObject, Footer, FormatError, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level,
+    BuiltObject, ChunkOrigin, Footer, FormatError, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level,
     ObjectWriter, RunEntry, TRAILER_BYTES,
 };
 
@@ -275,7 +275,7 @@ fn a_later_version_is_named() {
         error,
         FormatError::Version {
             found: 9,
-            newest: 1
+            newest: 2
         }
     );
     assert!(
@@ -283,14 +283,14 @@ fn a_later_version_is_named() {
         "{error}"
     );
     let mut later = object;
-    later[9] = 2;
+    later[9] = 3;
     let crc = crc32c(&later[..36]);
     later[36..40].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(
         Header::parse(&later),
         Err(FormatError::Version {
-            found: 2,
-            newest: 1
+            found: 3,
+            newest: 2
         })
     );
 }
@@ -354,5 +354,39 @@ fn golden_files_are_read_and_written_as_they_are() {
                 .map(|found| found.records_before),
             Some(30)
         );
+    }
+}
+
+/// The object of the second golden file: as a chunk is written since it says whose it is.
+fn chunk_with_origin() -> (ChunkOrigin, Vec<u8>) {
+    let origin = ChunkOrigin {
+        agent: AgentId(3),
+        epoch: AgentEpoch(12),
+        seal: 4567,
+        sealed_at: 1_700_000_000_077,
+    };
+    let mut writer = ObjectWriter::chunk(ObjectId(0x00c0_ffee), origin, 1_700_000_000_123);
+    writer.begin_run(TopicPartition::new(TopicId([1; 16]), 0), None);
+    writer.batch(&[Bytes::from(vec![9; 61])], 1, -1);
+    (origin, writer.finish().parts.concat())
+}
+
+#[test]
+fn a_chunk_says_whose_it_is() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/chunk-v2.alv");
+    let (origin, written) = chunk_with_origin();
+    if !path.exists() && std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert!(golden == written, "chunk-v2.alv differs from what is written now");
+    let (header, footer) = parse(&golden).unwrap();
+    assert_eq!((header.version, header.level), (2, Level::Chunk));
+    assert_eq!((footer.origin, footer.runs.len()), (Some(origin), 1));
+    for at in golden.len() - 150..golden.len() {
+        let mut damaged = golden.clone();
+        damaged[at] ^= 1;
+        let damaged = parse(&damaged);
+        assert!(damaged.is_err() || damaged.unwrap().1 == footer, "byte {at}");
     }
 }

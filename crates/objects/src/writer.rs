@@ -6,7 +6,9 @@ use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
 
 use crate::fields::crc32c_append;
 use crate::footer::{Footer, IndexEntry, RunEntry};
-use crate::layout::{HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, VERSION};
+use crate::layout::{
+    ChunkOrigin, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, VERSION, WITHOUT_ORIGIN,
+};
 
 /// Collects runs, which must come sorted by (partition, base offset).
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct ObjectWriter {
     position: u64,
     runs: Vec<RunEntry>,
     indexed_to: u64,
+    origin: Option<ChunkOrigin>,
 }
 
 /// An object ready to be written.
@@ -46,18 +49,37 @@ impl ObjectWriter {
     /// An empty object.
     #[must_use]
     pub fn new(object: ObjectId, level: Level, created_at: Millis) -> Self {
-        let header = Header {
-            version: VERSION,
+        Self::begin(Header {
+            version: WITHOUT_ORIGIN,
             level,
             object,
             created_at,
+        })
+    }
+
+    /// An empty object for a chunk, which says whose it is.
+    #[must_use]
+    pub fn chunk(object: ObjectId, origin: ChunkOrigin, created_at: Millis) -> Self {
+        let header = Header {
+            version: VERSION,
+            level: Level::Chunk,
+            object,
+            created_at,
         };
+        Self {
+            origin: Some(origin),
+            ..Self::begin(header)
+        }
+    }
+
+    fn begin(header: Header) -> Self {
         Self {
             header,
             parts: vec![header.encode()],
             position: HEADER_BYTES,
             runs: Vec::new(),
             indexed_to: 0,
+            origin: None,
         }
     }
 
@@ -129,7 +151,7 @@ impl ObjectWriter {
                 length: run.length,
             })
             .collect();
-        let tail = Footer::encode(&self.runs);
+        let tail = Footer::encode(&self.runs, self.origin.as_ref());
         let bytes = self.position + tail.len() as u64;
         self.parts.push(tail);
         BuiltObject {
