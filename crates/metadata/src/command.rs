@@ -53,7 +53,8 @@ pub enum Command {
     AdvanceLogStart(AdvanceLogStart),
     /// Commits offsets of a group.
     CommitOffsets(CommitOffsets),
-    /// Forgets committed offsets of a group.
+    /// Forgets committed offsets of a group, whoever coordinates it. Coordinators ask with
+    /// [`Self::RemoveOffsets`].
     DeleteOffsets {
         /// Which group.
         group: String,
@@ -62,10 +63,60 @@ pub enum Command {
     },
     /// Replaces the durable part of a group.
     PutGroup(PutGroup),
-    /// Deletes a group with its offsets.
+    /// Deletes a group with its offsets, whoever coordinates it. Coordinators ask with
+    /// [`Self::RemoveGroup`].
     DeleteGroup {
         /// Which.
         group: String,
+    },
+    /// Names the cluster. Refused when it has another name already; with the same name nothing
+    /// changes.
+    FormCluster {
+        /// Its id, drawn by whoever forms it.
+        id: TopicId,
+    },
+    /// Ends registrations whose lease ran out, or that are given back. Those that were replaced by
+    /// a newer epoch in the meantime, or ended before, stay as they are.
+    EndAgents {
+        /// Which.
+        agents: Vec<AgentOrigin>,
+        /// When.
+        at: Millis,
+    },
+    /// An agent is about to leave: it is named to nobody any more, and may still write.
+    DrainAgent {
+        /// Which.
+        origin: AgentOrigin,
+    },
+    /// An agent takes a group over. Refused `NOT_COORDINATOR` unless it is the one that
+    /// [`State::coordinator_of`](crate::State::coordinator_of) names.
+    ClaimGroup {
+        /// The coordinator to be.
+        origin: AgentOrigin,
+        /// Which group; it need not exist.
+        group: String,
+    },
+    /// Forgets agents that ended before a time, with their identities. Their ids are not given
+    /// again.
+    ForgetAgents {
+        /// Ended before this.
+        ended_before: Millis,
+    },
+    /// A coordinator deletes a group with its offsets.
+    RemoveGroup {
+        /// The coordinator.
+        origin: AgentOrigin,
+        /// Which.
+        group: String,
+    },
+    /// A coordinator forgets committed offsets of a group.
+    RemoveOffsets {
+        /// The coordinator.
+        origin: AgentOrigin,
+        /// Which group.
+        group: String,
+        /// Which partitions.
+        partitions: Vec<TopicPartition>,
     },
 }
 
@@ -83,7 +134,8 @@ pub struct RegisterAgent {
     pub zone: Option<String>,
     /// When.
     pub at: Millis,
-    /// Used as the cluster's id by the first registration of all.
+    /// Used as the cluster's id by the first registration of all, unless [`Command::FormCluster`]
+    /// gave it one.
     pub cluster_id: TopicId,
 }
 
@@ -155,7 +207,10 @@ pub struct AgentOrigin {
 }
 
 /// See [`Command::Sequence`]. Idempotent by (agent, epoch, chunk number): asked again, the same
-/// answer comes back.
+/// answer comes back, for the current registration and the one before it, ended or not.
+///
+/// `STALE_BROKER_EPOCH` says that the chunk was not sequenced and never will be. What is too old to
+/// know is refused with `INVALID_REQUEST`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// Whose chunk.
@@ -396,8 +451,8 @@ pub enum Change {
     Partition(TopicPartition),
     /// Topics came, went, grew or were configured.
     Topics,
-    /// The registered agents changed.
+    /// The registered agents changed, or how they stand.
     Agents,
-    /// A group's record or offsets changed.
+    /// A group's record, offsets or coordinator changed.
     Groups,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runs::RunLocation;
 use crate::sequence::Expiries;
-use crate::state::{Named, State};
+use crate::state::{IDLE_GROUPS, Named, RULES, State};
 
 /// Checks all of it; says what does not hold, and of which thing. Costs a pass over the state.
 pub(crate) fn check(state: &State) -> Result<(), String> {
@@ -13,6 +13,9 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
     partitions(state)?;
     producers(state)?;
     agents(state)?;
+    if state.rules > RULES {
+        return Err(format!("commands are judged by rules {}", state.rules));
+    }
     if state.next_producer_id < 0 {
         return Err(format!("next producer id is {}", state.next_producer_id));
     }
@@ -75,13 +78,16 @@ fn agents(state: &State) -> Result<(), String> {
         if agent.id != *id || id.0 < 1 || state.identities.get(&agent.identity) != Some(id) {
             return Err(format!("agent {id} is {agent:?}"));
         }
-        registration
-            .chunks
-            .check()
-            .map_err(|error| format!("agent {id}: {error}"))?;
+        for chunks in [&registration.chunks, &registration.before] {
+            chunks
+                .check()
+                .map_err(|error| format!("agent {id}: {error}"))?;
+        }
     }
+    let last = state.agents.keys().next_back().map_or(0, |id| id.0);
     if state.identities.len() != state.agents.len()
-        || state.cluster_id.is_none() != state.agents.is_empty()
+        || state.last_agent < last
+        || state.cluster_id.is_none() && last > 0
     {
         return Err("identities, agents and the cluster id do not match".to_owned());
     }
@@ -89,9 +95,22 @@ fn agents(state: &State) -> Result<(), String> {
 }
 
 fn groups(state: &State) -> Result<(), String> {
+    let mut idle = BTreeMap::new();
     for (id, group) in &state.groups {
+        let claimed = group.coordinator.is_some();
+        if claimed != (group.claim > 0) || group.claim > state.claims {
+            return Err(format!("group {id:?} has claim {}", group.claim));
+        }
         if group.is_empty() {
-            return Err(format!("group {id:?} is empty"));
+            if !group
+                .coordinator
+                .is_some_and(|origin| state.is_current(origin))
+            {
+                return Err(format!("group {id:?} is empty"));
+            }
+            if idle.insert(group.claim, id.clone()).is_some() {
+                return Err(format!("group {id:?} has another's claim"));
+            }
         }
         if let Some(place) = group
             .offsets
@@ -102,6 +121,12 @@ fn groups(state: &State) -> Result<(), String> {
                 "group {id:?} has an offset for {place:?}, which is gone"
             ));
         }
+    }
+    if idle != state.idle_groups || idle.len() > IDLE_GROUPS {
+        return Err(format!(
+            "{} groups are claimed and hold nothing",
+            idle.len()
+        ));
     }
     Ok(())
 }

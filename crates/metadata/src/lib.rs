@@ -18,6 +18,7 @@ mod command;
 mod configs;
 mod invariants;
 mod producers;
+pub mod rendezvous;
 mod runs;
 mod sequence;
 mod settle;
@@ -38,4 +39,4 @@ pub use command::{
 pub use producers::{ProducerBatch, ProducerState};
 pub use runs::{Partition, Run, RunLocation};
 pub use snapshot::SnapshotError;
-pub use state::{Agent, CommittedOffset, Group, State, Topic};
+pub use state::{Agent, CommittedOffset, Group, Standing, State, Topic};

@@ -6,11 +6,16 @@
 //! - an older epoch is `INVALID_PRODUCER_EPOCH`;
 //! - a newer epoch must begin with sequence 0;
 //! - within an epoch the next sequence must follow the last, 0 following `i32::MAX`;
-//! - a producer of which nothing is known (it is new, or it has expired) may begin with any
-//!   sequence: `ProducerAppendInfo.checkSequence` lets it pass since Kafka 2.5 (KIP-360). Kafka asks
-//!   for sequence 0 only under transactions of version 2.
+//! - a producer of which nothing is known must begin with sequence 0, unless a producer has ever
+//!   expired in the partition: then it may be that one and may begin with any sequence.
 //!
-//! In one thing the answer is more exact than Kafka's: a batch older than the five remembered ones
+//! In the last rule the answer is more exact than Kafka's: `ProducerAppendInfo.checkSequence` lets
+//! any sequence of an unknown producer pass since Kafka 2.5 (KIP-360), and asks for 0 only under
+//! transactions of version 2. But a producer has several batches under way, any agent takes any of
+//! them, and when the first is lost those behind it must not stand before it. (Release 0.1 took any
+//! sequence, and its logs are judged as then.)
+//!
+//! Another answer is more exact too: a batch older than the five remembered ones
 //! that is known to have been appended is `DUPLICATE_SEQUENCE_NUMBER`, which clients take for a
 //! success. To know it, the number of records appended since the producer became known is kept; a
 //! sequence from before that is `OUT_OF_ORDER_SEQUENCE_NUMBER`, since it may never have arrived.
@@ -220,15 +225,45 @@ pub(crate) enum Verdict {
 /// The producers that a partition remembers. Boxed, so that one producer costs a partition some
 /// 300 bytes and not a whole tree node of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Producers(BTreeMap<ProducerId, Box<ProducerState>>);
+pub(crate) struct Producers {
+    known: BTreeMap<ProducerId, Box<ProducerState>>,
+    /// Whether any was forgotten, ever.
+    any_expired: bool,
+}
+
+/// What a producer's batches are judged by, beside what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// When.
+    pub(crate) at: Millis,
+    /// How long a producer may be idle.
+    pub(crate) expiration: Millis,
+    /// Whether one of which nothing is known must begin with sequence 0.
+    pub(crate) begin_at_zero: bool,
+}
+
+impl Terms {
+    /// What becomes of a batch whose producer is not known.
+    pub(crate) fn judge_unknown(self, stamp: &ProducerStamp) -> Verdict {
+        if self.begin_at_zero && stamp.base_sequence != 0 {
+            Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber)
+        } else {
+            Verdict::Append
+        }
+    }
+}
 
 impl Producers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
-        self.0.iter().map(|(id, state)| (*id, state.as_ref()))
+        self.known.iter().map(|(id, state)| (*id, state.as_ref()))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// As release 0.1 wrote them, which did not write down whether any had expired.
+    pub(crate) const fn of_0_1(known: BTreeMap<ProducerId, Box<ProducerState>>) -> Self {
+        Self {
+            known,
+            any_expired: true,
+        }
     }
 
     /// Forgets a producer if it has expired; if not, says when to look again.
@@ -238,10 +273,11 @@ impl Producers {
         at: Millis,
         expiration: Millis,
     ) -> Option<Millis> {
-        let state = self.0.get_mut(&id)?;
+        let state = self.known.get_mut(&id)?;
         let due = state.expires_at(expiration);
         if due <= at {
-            self.0.remove(&id);
+            self.known.remove(&id);
+            self.any_expired = true;
             return None;
         }
         state.due = due;
@@ -249,16 +285,15 @@ impl Producers {
     }
 
     /// Judges a batch of `records` (1 to 2^31) whose stamp has no negative field.
-    pub(crate) fn judge(
-        &self,
-        stamp: &ProducerStamp,
-        records: u32,
-        at: Millis,
-        expiration: Millis,
-    ) -> Verdict {
-        match self.0.get(&stamp.id) {
-            Some(state) if state.expires_at(expiration) > at => state.judge(stamp, records),
-            _ => Verdict::Append,
+    pub(crate) fn judge(&self, stamp: &ProducerStamp, records: u32, terms: Terms) -> Verdict {
+        match self.known.get(&stamp.id) {
+            Some(state) if state.expires_at(terms.expiration) > terms.at => {
+                state.judge(stamp, records)
+            }
+            // It has expired.
+            Some(_) => Verdict::Append,
+            None if self.any_expired => Verdict::Append,
+            None => terms.judge_unknown(stamp),
         }
     }
 
@@ -269,18 +304,20 @@ impl Producers {
         stamp: &ProducerStamp,
         records: u32,
         base_offset: Offset,
-        at: Millis,
-        expiration: Millis,
+        terms: Terms,
     ) -> Option<Millis> {
+        let Terms { at, expiration, .. } = terms;
         let mut is_new = false;
-        let state = self.0.entry(stamp.id).or_insert_with(|| {
+        let state = self.known.entry(stamp.id).or_insert_with(|| {
             is_new = true;
             Box::new(ProducerState::new(
                 stamp.epoch,
                 at.saturating_add(expiration),
             ))
         });
-        if !is_new && (state.epoch != stamp.epoch || state.expires_at(expiration) <= at) {
+        let has_expired = !is_new && state.expires_at(expiration) <= at;
+        self.any_expired |= has_expired;
+        if has_expired || state.epoch != stamp.epoch {
             **state = ProducerState::new(stamp.epoch, state.due);
         }
         let first_sequence = stamp.base_sequence;
@@ -297,7 +334,7 @@ impl Producers {
     }
 
     pub(crate) fn check(&self, next_offset: Offset) -> Result<(), String> {
-        if self.is_empty() {
+        if self.known.is_empty() && !self.any_expired {
             return Err("an empty producer table".to_owned());
         }
         for (id, state) in self.iter() {

@@ -95,11 +95,11 @@ pub struct Partition {
 
 /// What a snapshot holds of a partition.
 #[derive(Deserialize)]
-struct StoredPartition {
-    log_start: Offset,
-    next_offset: Offset,
-    runs: VecDeque<Run>,
-    producers: Option<Box<Producers>>,
+pub(crate) struct StoredPartition {
+    pub(crate) log_start: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) runs: VecDeque<Run>,
+    pub(crate) producers: Option<Box<Producers>>,
 }
 
 impl From<StoredPartition> for Partition {
@@ -227,12 +227,7 @@ impl Partition {
         at: Millis,
         expiration: Millis,
     ) -> Option<Millis> {
-        let producers = self.producers.as_mut()?;
-        let due = producers.expire(id, at, expiration);
-        if producers.is_empty() {
-            self.producers = None;
-        }
-        due
+        self.producers.as_mut()?.expire(id, at, expiration)
     }
 
     /// Whether `records` more offsets and `bytes` more bytes can be counted.

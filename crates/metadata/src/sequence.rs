@@ -10,9 +10,9 @@ use crate::command::{
     BatchOutcome, BatchStamp, Change, ChunkRun, Location, Outcome, PartitionSequenced,
     ProducerStamp, Sequence,
 };
-use crate::producers::{EXPIRATION_MILLIS, Producers, Verdict};
+use crate::producers::{EXPIRATION_MILLIS, Producers, Terms, Verdict};
 use crate::runs::{Partition, Run, RunLocation};
-use crate::state::{Place, State, refuse};
+use crate::state::{State, refuse};
 
 /// Most expired producers that one command clears away, so that no command takes long.
 const SWEEP: usize = 64;
@@ -22,37 +22,14 @@ pub(crate) type Expiries = BTreeSet<(Millis, TopicPartition, ProducerId)>;
 
 pub(crate) fn apply(state: &mut State, command: Sequence, changes: &mut Vec<Change>) -> Outcome {
     let origin = command.origin;
-    let log = match state.chunk_log(origin) {
-        Ok(log) => log,
+    match state.answered(origin, command.chunk) {
+        Ok(None) => {}
+        Ok(Some(outcome)) => return outcome,
         Err(refusal) => return Outcome::Refused(refusal),
-    };
-    match log.place(command.chunk) {
-        Place::Next => {}
-        Place::Answered(outcome) => return outcome,
-        Place::Forgotten => {
-            return refuse(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "Chunk {} of agent {} is too old to answer for.",
-                    command.chunk.0, origin.agent
-                ),
-            );
-        }
-        Place::Early { expected } => {
-            return refuse(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "Chunk {} of agent {} came too early: expected chunk {expected}.",
-                    command.chunk.0, origin.agent
-                ),
-            );
-        }
     }
     let outcome = sequence(state, &command, changes);
     // From here on the chunk is answered, even when it was refused: the agent must be able to go on.
-    if let Ok(log) = state.chunk_log(origin) {
-        log.remember(&outcome);
-    }
+    state.remember(origin, &outcome);
     outcome
 }
 
@@ -60,8 +37,12 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
     if let Err(message) = admit(state, command) {
         return refuse(ErrorCode::InvalidRequest, message);
     }
-    let expiration = expiration(state);
-    sweep(state, command.at, expiration);
+    let terms = Terms {
+        at: command.at,
+        expiration: expiration(state),
+        begin_at_zero: state.rules > 0,
+    };
+    sweep(state, command.at, terms.expiration);
     let mut outcomes = Vec::with_capacity(command.runs.len());
     let mut rows = 0u64;
     for run in &command.runs {
@@ -77,8 +58,7 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
         let mut append = Append {
             partition,
             location: &command.location,
-            at: command.at,
-            expiration,
+            terms,
             open: None,
             rows: 0,
             inline_bytes: 0,
@@ -174,8 +154,7 @@ fn sweep(state: &mut State, at: Millis, expiration: Millis) {
 struct Append<'a> {
     partition: &'a mut Partition,
     location: &'a Location,
-    at: Millis,
-    expiration: Millis,
+    terms: Terms,
     /// Accepted batches that lie one after another and are not in the manifest yet.
     open: Option<Open>,
     rows: u64,
@@ -237,7 +216,7 @@ impl Append<'_> {
                 Verdict::Refuse(code) => return BatchOutcome::Refused(code),
             }
             let producers: &mut Producers = self.partition.producers_mut();
-            let due = producers.record(stamp, batch.records, base_offset, self.at, self.expiration);
+            let due = producers.record(stamp, batch.records, base_offset, self.terms);
             self.new_producers.extend(due.map(|due| (due, stamp.id)));
         }
         let (bytes, records) = (u64::from(batch.bytes), Offset::from(batch.records));
@@ -262,8 +241,8 @@ impl Append<'_> {
     fn judge(&self, stamp: &ProducerStamp, records: u32) -> Verdict {
         self.partition
             .producers()
-            .map_or(Verdict::Append, |producers| {
-                producers.judge(stamp, records, self.at, self.expiration)
+            .map_or(self.terms.judge_unknown(stamp), |producers| {
+                producers.judge(stamp, records, self.terms)
             })
     }
 

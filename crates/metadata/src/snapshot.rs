@@ -10,42 +10,55 @@
 //! of declaration, and the variant's fields. There is no version inside: new variants are added at
 //! the end, and a variant's fields never change. The same holds for [`Outcome`](crate::Outcome).
 //!
-//! # Snapshot, version 1
+//! # Snapshot, version 2
 //!
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic, `ALVSTATE` |
-//! | 8 | 2 | version, little-endian: 1 |
+//! | 8 | 2 | version, little-endian: 2 |
 //! | 10 | 8 | length of the body, little-endian |
 //! | 18 | n | body |
 //! | 18 + n | 4 | CRC-32C of all bytes before it, little-endian |
 //!
 //! Nothing follows. The body is postcard, these fields in this order:
 //! 1. cluster id, an option of 16 bytes;
-//! 2. cluster configs, a map of text to text;
-//! 3. agents, a map by id: the agent (id, epoch, identity, host, port, zone, time of registration),
-//!    the number of its last chunk in this epoch, the answers to the last chunks, oldest first, each
-//!    an encoded `Outcome` as bytes;
-//! 4. topics, a map by id: id, name, configs, replication factor, partitions, time of creation. A
+//! 2. how often the cluster was restored from its bucket;
+//! 3. the rules by which commands are judged, 0 or 1;
+//! 4. cluster configs, a map of text to text;
+//! 5. the last agent id that was given;
+//! 6. agents, a map by id: the agent (id, epoch, identity, host, port, zone, time of registration,
+//!    standing: 0 live, 1 draining, 2 ended and when), the chunks of this epoch, the chunks of the
+//!    epoch before. Chunks are the number of the last one and the answers to the last ones, oldest
+//!    first, each an encoded `Outcome` as bytes;
+//! 7. how many claims on groups were accepted;
+//! 8. topics, a map by id: id, name, configs, replication factor, partitions, time of creation. A
 //!    partition is its log start, next offset, runs (base offset, end offset, greatest timestamp,
-//!    length, location: 0 object id and position, 1 the bytes) and an option of its producers, a map
-//!    by producer id: epoch, how many of the five batches that follow are in use, five times (first
-//!    sequence, last sequence, base offset), records appended in this epoch (at most 2^30), time of
-//!    the last append, time at which to look whether it has expired;
-//! 5. groups, a map by id: an option of the record, and the offsets, a map by topic id and partition;
-//! 6. live objects, a map of object id to length; dead objects, the same;
-//! 7. the next producer id.
+//!    length, location: 0 object id and position, 1 the bytes) and an option of its producers: a map
+//!    by producer id and whether any was ever forgotten. A producer is its epoch, how many of the
+//!    five batches that follow are in use, five times (first sequence, last sequence, base offset),
+//!    records appended in this epoch (at most 2^30), time of the last append, time at which to look
+//!    whether it has expired;
+//! 9. groups, a map by id: an option of the record, the offsets, a map by topic id and partition, an
+//!    option of the coordinator (agent id and epoch), and the number of its claim;
+//! 10. live objects, a map of object id to length; dead objects, the same;
+//! 11. the next producer id.
+//!
+//! Version 1, of release 0.1, has no fields 2, 3, 5 and 7; agents without standing and without chunks
+//! of the epoch before; producers without the last flag; groups without coordinator and claim.
 //!
 //! Maps and sets are in the order of their keys, so equal states have equal bytes. Whatever can be
 //! counted from these fields is counted when they are read, and the whole is checked.
 
+mod v1;
+
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
+use serde::de::DeserializeOwned;
 
 use crate::state::{State, StoredState};
 
 const MAGIC: [u8; 8] = *b"ALVSTATE";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 18;
 const CRC_BYTES: usize = 4;
 
@@ -100,15 +113,15 @@ impl State {
         let (version, rest) = rest
             .split_first_chunk()
             .ok_or_else(|| damaged("it is shorter than its header"))?;
-        match u16::from_le_bytes(*version) {
-            VERSION => {}
-            0 => return Err(damaged("it has version 0")),
-            found => {
-                return Err(SnapshotError::Version {
-                    found,
-                    newest: VERSION,
-                });
-            }
+        let version = u16::from_le_bytes(*version);
+        if version == 0 {
+            return Err(damaged("it has version 0"));
+        }
+        if version > VERSION {
+            return Err(SnapshotError::Version {
+                found: version,
+                newest: VERSION,
+            });
         }
         let (length, rest) = rest
             .split_first_chunk()
@@ -127,16 +140,25 @@ impl State {
         if crc(checked) != *stored {
             return Err(damaged("its checksum does not match"));
         }
-        match postcard::take_from_bytes::<StoredState>(body) {
-            Ok((stored, [])) => Self::try_from(stored).map_err(SnapshotError::Damaged),
-            Ok((_, rest)) => Err(SnapshotError::Damaged(format!(
-                "{} bytes follow the state",
-                rest.len()
-            ))),
-            Err(error) => Err(SnapshotError::Damaged(format!(
-                "its state cannot be read: {error}"
-            ))),
-        }
+        let stored = match version {
+            1 => whole::<v1::StoredState>(body)?.into(),
+            _ => whole::<StoredState>(body)?,
+        };
+        Self::try_from(stored).map_err(SnapshotError::Damaged)
+    }
+}
+
+/// Reads a body to its last byte.
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, SnapshotError> {
+    match postcard::take_from_bytes(body) {
+        Ok((stored, [])) => Ok(stored),
+        Ok((_, rest)) => Err(SnapshotError::Damaged(format!(
+            "{} bytes follow the state",
+            rest.len()
+        ))),
+        Err(error) => Err(SnapshotError::Damaged(format!(
+            "its state cannot be read: {error}"
+        ))),
     }
 }
 

@@ -112,8 +112,17 @@ pub(crate) fn code(outcome: &Outcome) -> ErrorCode {
 impl Cluster {
     /// One agent, one topic.
     pub(crate) fn new(partitions: i32) -> Self {
+        Self::on(State::new(), partitions)
+    }
+
+    /// The same, by the rules of release 0.1.
+    pub(crate) fn of_0_1(partitions: i32) -> Self {
+        Self::on(State::default(), partitions)
+    }
+
+    fn on(state: State, partitions: i32) -> Self {
         let mut cluster = Self {
-            state: State::default(),
+            state,
             changes: Vec::new(),
             chunk: 0,
             at: NOW,

@@ -6,7 +6,11 @@ use alluvium_types::{ErrorCode, Millis, Offset, PartitionIndex, TopicId, TopicPa
 use serde::{Deserialize, Serialize};
 
 use super::{State, refusal};
-use crate::command::{Change, CommitOffsets, GroupRecord, Outcome, PutGroup, Refusal};
+use crate::command::{AgentOrigin, Change, CommitOffsets, GroupRecord, Outcome, PutGroup, Refusal};
+
+/// Most groups that are claimed and hold nothing yet. Beyond it the oldest of these claims is
+/// dropped: its coordinator is told so when it writes, and claims again.
+pub(crate) const IDLE_GROUPS: usize = 10_000;
 
 /// A consumer group's durable part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +19,10 @@ pub struct Group {
     pub record: Option<GroupRecord>,
     /// Committed offsets.
     pub offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    /// Who claimed it last: the only one that may write it, while its registration lasts.
+    pub coordinator: Option<AgentOrigin>,
+    /// The number of that claim, 0 before the first.
+    pub(crate) claim: u64,
 }
 
 /// A committed offset.
@@ -44,33 +52,127 @@ fn unknown_group(id: &str) -> Refusal {
     )
 }
 
+fn not_coordinator(origin: AgentOrigin, group: &str, why: &str) -> Refusal {
+    refusal(
+        ErrorCode::NotCoordinator,
+        format!(
+            "Agent {} does not coordinate group '{group}': {why}.",
+            origin.agent
+        ),
+    )
+}
+
+/// Whether a registration may write a group. Release 0.1 knew no claims: until there is one, any
+/// current registration may.
+fn admit(state: &State, origin: AgentOrigin, id: &str) -> Result<(), Refusal> {
+    state.registration(origin)?;
+    if state.rules == 0 || state.claimed_by(id) == Some(origin) {
+        return Ok(());
+    }
+    Err(not_coordinator(
+        origin,
+        id,
+        "it has not claimed it, or another has since",
+    ))
+}
+
+/// Changes a group, made if there is none, and keeps count of those that hold nothing: they last
+/// while whoever claimed them does, within bounds.
+fn change<R>(state: &mut State, id: String, change: impl FnOnce(&mut Group) -> R) -> R {
+    let mut group = state.groups.remove(&id).unwrap_or_default();
+    state.idle_groups.remove(&group.claim);
+    let result = change(&mut group);
+    if !group.is_empty() {
+        state.groups.insert(id, group);
+    } else if group
+        .coordinator
+        .is_some_and(|origin| state.is_current(origin))
+    {
+        state.idle_groups.insert(group.claim, id.clone());
+        state.groups.insert(id, group);
+        if state.idle_groups.len() > IDLE_GROUPS
+            && let Some((_, oldest)) = state.idle_groups.pop_first()
+        {
+            state.groups.remove(&oldest);
+        }
+    }
+    result
+}
+
+/// Registrations have ended: what they claimed and never filled goes with them.
+pub(super) fn let_go(state: &mut State) {
+    let ended = |id: &str| {
+        let coordinator = state.claimed_by(id);
+        !coordinator.is_some_and(|origin| state.is_current(origin))
+    };
+    let gone: Vec<(u64, String)> = state
+        .idle_groups
+        .iter()
+        .filter(|(_, id)| ended(id))
+        .map(|(claim, id)| (*claim, id.clone()))
+        .collect();
+    for (claim, id) in gone {
+        state.idle_groups.remove(&claim);
+        state.groups.remove(&id);
+    }
+}
+
+pub(super) fn claim(
+    state: &mut State,
+    origin: AgentOrigin,
+    id: String,
+    changes: &mut Vec<Change>,
+) -> Result<Outcome, Refusal> {
+    state.registration(origin)?;
+    match state.coordinator_of(&id) {
+        Some(agent) if agent == origin.agent => {}
+        Some(agent) => {
+            let why = format!("agent {agent} is to");
+            return Err(not_coordinator(origin, &id, &why));
+        }
+        None => return Err(not_coordinator(origin, &id, "no agent is live")),
+    }
+    if state.claimed_by(&id) == Some(origin) {
+        return Ok(Outcome::Done);
+    }
+    state.claims = state.claims.saturating_add(1);
+    let claim = state.claims;
+    change(state, id, |group| {
+        group.coordinator = Some(origin);
+        group.claim = claim;
+    });
+    changes.push(Change::Groups);
+    Ok(Outcome::Done)
+}
+
 pub(super) fn commit(
     state: &mut State,
     command: CommitOffsets,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    state.registration(command.origin)?;
     let CommitOffsets {
+        origin,
         group,
         mut offsets,
         at,
-        ..
     } = command;
+    admit(state, origin, &group)?;
     // A topic may be deleted while a commit for it is on its way; the others are still committed.
     offsets.retain(|commit| state.partition(commit.partition).is_some());
     if offsets.is_empty() {
         return Ok(Outcome::Done);
     }
-    let committed = &mut state.groups.entry(group).or_default().offsets;
-    for commit in offsets {
-        let offset = CommittedOffset {
-            offset: commit.offset,
-            leader_epoch: commit.leader_epoch,
-            metadata: commit.metadata,
-            committed_at: at,
-        };
-        committed.insert(commit.partition, offset);
-    }
+    change(state, group, |group| {
+        for commit in offsets {
+            let offset = CommittedOffset {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: commit.metadata,
+                committed_at: at,
+            };
+            group.offsets.insert(commit.partition, offset);
+        }
+    });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
 }
@@ -81,18 +183,29 @@ pub(super) fn delete_offsets(
     partitions: &[TopicPartition],
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    let group = state.groups.get_mut(id).ok_or_else(|| unknown_group(id))?;
-    let before = group.offsets.len();
-    for partition in partitions {
-        group.offsets.remove(partition);
-    }
-    if group.offsets.len() < before {
+    state.group(id).ok_or_else(|| unknown_group(id))?;
+    let any = change(state, id.to_owned(), |group| {
+        let before = group.offsets.len();
+        for partition in partitions {
+            group.offsets.remove(partition);
+        }
+        group.offsets.len() < before
+    });
+    if any {
         changes.push(Change::Groups);
     }
-    if group.is_empty() {
-        state.groups.remove(id);
-    }
     Ok(Outcome::Done)
+}
+
+pub(super) fn remove_offsets(
+    state: &mut State,
+    origin: AgentOrigin,
+    id: &str,
+    partitions: &[TopicPartition],
+    changes: &mut Vec<Change>,
+) -> Result<Outcome, Refusal> {
+    admit(state, origin, id)?;
+    delete_offsets(state, id, partitions, changes)
 }
 
 pub(super) fn put(
@@ -100,10 +213,12 @@ pub(super) fn put(
     command: PutGroup,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    state.registration(command.origin)?;
     let PutGroup {
-        group: id, record, ..
+        origin,
+        group: id,
+        record,
     } = command;
+    admit(state, origin, &id)?;
     let current = state
         .groups
         .get(&id)
@@ -117,7 +232,7 @@ pub(super) fn put(
             ),
         ));
     }
-    state.groups.entry(id).or_default().record = Some(record);
+    change(state, id, |group| group.record = Some(record));
     changes.push(Change::Groups);
     Ok(Outcome::Done)
 }
@@ -127,30 +242,42 @@ pub(super) fn delete(
     id: &str,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    state.groups.remove(id).ok_or_else(|| unknown_group(id))?;
+    state.group(id).ok_or_else(|| unknown_group(id))?;
+    change(state, id.to_owned(), |group| {
+        group.record = None;
+        group.offsets.clear();
+    });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
+}
+
+pub(super) fn remove(
+    state: &mut State,
+    origin: AgentOrigin,
+    id: &str,
+    changes: &mut Vec<Change>,
+) -> Result<Outcome, Refusal> {
+    admit(state, origin, id)?;
+    delete(state, id, changes)
 }
 
 /// Forgets what groups have committed for a topic that is gone.
 pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<Change>) {
     let everything = TopicPartition::new(topic, PartitionIndex::MIN)
         ..=TopicPartition::new(topic, PartitionIndex::MAX);
-    let mut any = false;
-    state.groups.retain(|_, group| {
-        let gone: Vec<_> = group
-            .offsets
-            .range(everything.clone())
-            .map(|(place, _)| *place)
-            .collect();
-        for place in &gone {
-            group.offsets.remove(place);
-        }
-        any |= !gone.is_empty();
-        gone.is_empty() || !group.is_empty()
-    });
-    if any {
+    let found: Vec<String> = state
+        .groups
+        .iter()
+        .filter(|(_, group)| group.offsets.range(everything.clone()).next().is_some())
+        .map(|(id, _)| id.clone())
+        .collect();
+    if !found.is_empty() {
         changes.push(Change::Groups);
+    }
+    for id in found {
+        change(state, id, |group| {
+            group.offsets.retain(|place, _| place.topic != topic);
+        });
     }
 }
 

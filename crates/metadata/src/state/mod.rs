@@ -1,6 +1,7 @@
 //! The whole state: dispatch of commands, and the queries.
 
 mod agents;
+mod chunks;
 mod groups;
 mod objects;
 mod topics;
@@ -9,39 +10,59 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use alluvium_types::{AgentId, ErrorCode, ObjectId, ProducerId, TopicId, TopicPartition};
+use alluvium_types::{AgentId, ErrorCode, Millis, ObjectId, ProducerId, TopicId, TopicPartition};
 
-use crate::command::{Change, Command, Outcome, Refusal};
+use crate::command::{AgentOrigin, Change, Command, Outcome, Refusal};
 use crate::invariants;
 use crate::runs::Partition;
 use crate::sequence::{self, Expiries};
-use crate::{configs, settle};
+use crate::{configs, rendezvous, settle};
 
-pub use agents::Agent;
+pub use agents::{Agent, Standing};
 pub use groups::{CommittedOffset, Group};
 pub use topics::Topic;
 
-pub(crate) use agents::{Place, Registration};
+pub(crate) use agents::Registration;
+pub(crate) use chunks::ChunkLog;
+#[cfg(test)]
+pub(crate) use chunks::Place;
+pub(crate) use groups::IDLE_GROUPS;
 pub(crate) use objects::{Named, Objects};
 pub(crate) use topics::unknown_topic;
+
+/// The rules by which commands are judged. 0: those of release 0.1, whose logs must give the offsets
+/// that they gave then. 1: groups are written by the coordinator that claimed them, and a new
+/// producer begins with sequence 0. The first command that release 0.1 did not know brings the
+/// newest.
+pub(crate) const RULES: u16 = 1;
+
+/// How many producer ids a restored cluster leaves out.
+const RESTORED_PRODUCER_IDS: ProducerId = 1 << 32;
 
 /// The whole metadata of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredState")]
 pub struct State {
     pub(crate) cluster_id: Option<TopicId>,
+    pub(crate) restores: u32,
+    pub(crate) rules: u16,
     pub(crate) cluster_configs: BTreeMap<String, String>,
+    pub(crate) last_agent: i32,
     pub(crate) agents: BTreeMap<AgentId, Registration>,
+    /// How many claims on groups were accepted.
+    pub(crate) claims: u64,
     pub(crate) topics: BTreeMap<TopicId, Topic>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) objects: Objects,
-
     pub(crate) next_producer_id: ProducerId,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
     #[serde(skip_serializing)]
     pub(crate) identities: BTreeMap<u128, AgentId>,
+    /// Groups that are claimed and hold nothing yet, by the number of their claim.
+    #[serde(skip_serializing)]
+    pub(crate) idle_groups: BTreeMap<u64, String>,
     #[serde(skip_serializing)]
     pub(crate) expiries: Expiries,
     #[serde(skip_serializing)]
@@ -53,13 +74,17 @@ pub struct State {
 /// What a snapshot holds; the fields are those of [`State`], in the same order.
 #[derive(Deserialize)]
 pub(crate) struct StoredState {
-    cluster_id: Option<TopicId>,
-    cluster_configs: BTreeMap<String, String>,
-    agents: BTreeMap<AgentId, Registration>,
-    topics: BTreeMap<TopicId, Topic>,
-    groups: BTreeMap<String, Group>,
-    objects: Objects,
-    next_producer_id: ProducerId,
+    pub(crate) cluster_id: Option<TopicId>,
+    pub(crate) restores: u32,
+    pub(crate) rules: u16,
+    pub(crate) cluster_configs: BTreeMap<String, String>,
+    pub(crate) last_agent: i32,
+    pub(crate) agents: BTreeMap<AgentId, Registration>,
+    pub(crate) claims: u64,
+    pub(crate) topics: BTreeMap<TopicId, Topic>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) objects: Objects,
+    pub(crate) next_producer_id: ProducerId,
 }
 
 impl TryFrom<StoredState> for State {
@@ -68,12 +93,15 @@ impl TryFrom<StoredState> for State {
     fn try_from(stored: StoredState) -> Result<Self, String> {
         let mut state = Self {
             cluster_id: stored.cluster_id,
+            restores: stored.restores,
+            rules: stored.rules,
             cluster_configs: stored.cluster_configs,
+            last_agent: stored.last_agent,
             agents: stored.agents,
+            claims: stored.claims,
             topics: stored.topics,
             groups: stored.groups,
             objects: stored.objects,
-
             next_producer_id: stored.next_producer_id,
             ..Self::default()
         };
@@ -98,6 +126,11 @@ impl TryFrom<StoredState> for State {
         for (id, registration) in &state.agents {
             state.identities.insert(registration.agent.identity, *id);
         }
+        for (id, group) in &state.groups {
+            if group.is_empty() {
+                state.idle_groups.insert(group.claim, id.clone());
+            }
+        }
         invariants::check(&state)?;
         Ok(state)
     }
@@ -121,6 +154,16 @@ impl State {
     /// Never fails and never panics, whatever the command holds: what cannot be done is answered
     /// with [`Outcome::Refused`].
     pub fn apply(&mut self, command: Command, changes: &mut Vec<Change>) -> Outcome {
+        let newer_than_0_1 = matches!(
+            command,
+            Command::FormCluster { .. }
+                | Command::EndAgents { .. }
+                | Command::DrainAgent { .. }
+                | Command::ClaimGroup { .. }
+                | Command::ForgetAgents { .. }
+                | Command::RemoveGroup { .. }
+                | Command::RemoveOffsets { .. }
+        );
         let done = match command {
             Command::RegisterAgent(command) => agents::register(self, command, changes),
             Command::CreateTopic(command) => topics::create(self, command, changes),
@@ -143,11 +186,67 @@ impl State {
             }
             Command::PutGroup(command) => groups::put(self, command, changes),
             Command::DeleteGroup { group } => groups::delete(self, &group, changes),
+            Command::FormCluster { id } => self.form(id),
+            Command::EndAgents { agents, at } => Ok(agents::end(self, &agents, at, changes)),
+            Command::DrainAgent { origin } => agents::drain(self, origin, changes),
+            Command::ClaimGroup { origin, group } => groups::claim(self, origin, group, changes),
+            Command::ForgetAgents { ended_before } => {
+                Ok(agents::forget(self, ended_before, changes))
+            }
+            Command::RemoveGroup { origin, group } => groups::remove(self, origin, &group, changes),
+            Command::RemoveOffsets {
+                origin,
+                group,
+                partitions,
+            } => groups::remove_offsets(self, origin, &group, &partitions, changes),
         };
+        if newer_than_0_1 && done.is_ok() {
+            self.rules = RULES;
+        }
         done.unwrap_or_else(Outcome::Refused)
     }
 
-    /// The cluster's id, once an agent has registered.
+    fn form(&mut self, id: TopicId) -> Result<Outcome, Refusal> {
+        match self.cluster_id {
+            Some(known) if known != id => Err(refusal(
+                ErrorCode::InconsistentClusterId,
+                format!("The cluster is formed already; its id is {known}, not {id}."),
+            )),
+            _ => {
+                self.cluster_id = Some(id);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Nothing yet, judged by the rules of this release from the first command on. A log that may
+    /// have been written by release 0.1 is replayed onto [`Self::default`] instead.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            rules: RULES,
+            ..Self::default()
+        }
+    }
+
+    /// How often the cluster was rebuilt from its bucket. Part of who it is: what knows another
+    /// count knows another history.
+    #[must_use]
+    pub const fn restores(&self) -> u32 {
+        self.restores
+    }
+
+    /// Marks a state that was rebuilt from the bucket, of which the last commands may be missing.
+    /// All agents are ended, and whatever is counted out to somebody goes on well beyond what the
+    /// missing commands can have given: epochs, agent ids, producer ids.
+    pub fn mark_restored(&mut self, at: Millis) {
+        self.restores = self.restores.saturating_add(1);
+        self.rules = RULES;
+        agents::skip_ahead(self, at);
+        self.next_producer_id = self.next_producer_id.saturating_add(RESTORED_PRODUCER_IDS);
+    }
+
+    /// The cluster's id, once it was formed (or, in release 0.1, an agent had registered).
     #[must_use]
     pub const fn cluster_id(&self) -> Option<TopicId> {
         self.cluster_id
@@ -191,20 +290,49 @@ impl State {
             .get_mut(index)
     }
 
-    /// All registered agents, by id.
+    /// All registered agents, by id, those that ended lately included.
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
         self.agents.values().map(|registration| &registration.agent)
     }
 
-    /// A group.
-    #[must_use]
-    pub fn group(&self, id: &str) -> Option<&Group> {
-        self.groups.get(id)
+    /// The agents that clients are to be sent to, by id.
+    pub fn live_agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents()
+            .filter(|agent| agent.standing == Standing::Live)
     }
 
-    /// All groups, by id.
+    /// An agent, however it stands.
+    #[must_use]
+    pub fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id).map(|registration| &registration.agent)
+    }
+
+    /// The agent that is to coordinate a group: the first of the live ones by rendezvous hashing, so
+    /// that an agent that comes or goes moves only its own share. None when no agent is live.
+    #[must_use]
+    pub fn coordinator_of(&self, group: &str) -> Option<AgentId> {
+        let live = self.live_agents().map(|agent| agent.id);
+        rendezvous::first(rendezvous::group_key(group), live)
+    }
+
+    /// Who claimed a group and may write it, also while the group holds nothing yet.
+    #[must_use]
+    pub fn claimed_by(&self, group: &str) -> Option<AgentOrigin> {
+        self.groups.get(group)?.coordinator
+    }
+
+    /// A group that holds something: a record, or offsets.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id).filter(|group| !group.is_empty())
+    }
+
+    /// All groups that hold something, by id.
     pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
-        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+        self.groups
+            .iter()
+            .filter(|(_, group)| !group.is_empty())
+            .map(|(id, group)| (id.as_str(), group))
     }
 
     /// Bytes of batches that are inline and wait to be settled.

@@ -154,7 +154,7 @@ fn commands(cluster: &mut Cluster) -> Vec<Command> {
 
 #[test]
 fn golden_commands_are_read_and_written_as_ever() {
-    let commands = commands(&mut Cluster::new(3));
+    let commands = commands(&mut Cluster::of_0_1(3));
     let bytes = postcard::to_allocvec(&commands).unwrap();
     let golden = golden("commands-v1.postcard", &bytes);
     assert_eq!(
@@ -166,7 +166,7 @@ fn golden_commands_are_read_and_written_as_ever() {
 
 #[test]
 fn golden_outcomes_are_read_and_written_as_ever() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::of_0_1(3);
     let mut outcomes: Vec<Outcome> = Vec::new();
     for command in commands(&mut cluster) {
         outcomes.push(cluster.apply(command));
@@ -194,7 +194,7 @@ fn golden_outcomes_are_read_and_written_as_ever() {
 
 #[test]
 fn a_golden_snapshot_is_read_and_written_as_ever() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::of_0_1(3);
     for command in commands(&mut cluster) {
         cluster.apply(command);
     }
