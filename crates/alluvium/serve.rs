@@ -1,5 +1,6 @@
 //! What `dev` and `server` share: from a configuration to a process that serves and stops.
 
+use std::fmt::Display;
 use std::io::Write;
 
 use alluvium_server::config::{Config, Loaded, Mode, Sources};
@@ -59,30 +60,60 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
 
 /// What listens where, where the data is, and what to try next.
 fn banner(config: &Config, server: &Server) -> Vec<String> {
-    let kafka = server.kafka_address();
-    let bootstrap = server.advertised();
-    let http = server.http_address().map_or("off".to_owned(), |address| {
-        format!("http://{address} (/health, /ready)")
-    });
+    let roles: Vec<&str> = config
+        .process
+        .roles
+        .iter()
+        .map(|role| role.name())
+        .collect();
     let mut lines = vec![
         format!("alluvium {} is ready", env!("CARGO_PKG_VERSION")),
         String::new(),
-        format!("kafka    {kafka}"),
     ];
-    if bootstrap != kafka.to_string() {
-        lines.push(format!("clients  {bootstrap}"));
+    let mut tell = |what: &str, words: &dyn Display| lines.push(format!("{what:<9}{words}"));
+    if config.has_peers() {
+        tell("roles", &roles.join(", "));
     }
-    lines.extend([
-        format!("http     {http}"),
-        format!("data     {}", config.process.data_dir.display()),
-        format!("objects  {}", server.store_url()),
-        String::new(),
-        "Try, in another terminal:".to_owned(),
-        format!("  alluvium topic create hello --partitions 3 --bootstrap {bootstrap}"),
-        format!("  echo hi | alluvium produce hello --bootstrap {bootstrap}"),
-        format!("  kcat -b {bootstrap} -C -t hello -o beginning -e"),
-        String::new(),
-    ]);
+    if let Some(kafka) = server.kafka_address() {
+        tell("kafka", &kafka);
+        if let Some(clients) = server
+            .advertised()
+            .filter(|told| *told != kafka.to_string())
+        {
+            tell("clients", &clients);
+        }
+    }
+    if let Some(address) = server.cluster_address() {
+        tell(
+            "cluster",
+            &format!("{address} (metadata node {})", config.metadata.node()),
+        );
+    }
+    if config.has_peers() {
+        tell("quorum", &config.cluster.nodes.join(", "));
+    }
+    match server.http_address() {
+        Some(address) => tell("http", &format!("http://{address} (/health, /ready)")),
+        None => tell("http", &"off"),
+    }
+    tell("data", &config.process.data_dir.display());
+    tell("objects", &server.store_url());
+    if let Some(bootstrap) = server.advertised() {
+        lines.extend([
+            String::new(),
+            "Try, in another terminal:".to_owned(),
+            format!("  alluvium topic create hello --partitions 3 --bootstrap {bootstrap}"),
+            format!("  echo hi | alluvium produce hello --bootstrap {bootstrap}"),
+            format!("  kcat -b {bootstrap} -C -t hello -o beginning -e"),
+        ]);
+    } else if let Some(address) = server.cluster_address() {
+        lines.extend([
+            String::new(),
+            "Try, in another terminal:".to_owned(),
+            format!("  alluvium cluster status --nodes {address}"),
+        ]);
+    }
+    lines.push(String::new());
     lines
 }
 

@@ -8,6 +8,11 @@ use alluvium_storage::disk::{LocalDisk, create_dir_durable};
 
 use crate::error::StartError;
 
+/// The file that names the store whose objects the directory's metadata is about.
+const STORE: &str = "store";
+/// What it says of the default store, which moves with the directory.
+const OWN_FOLDER: &str = "the folder objects in this directory";
+
 /// A data directory that this process holds until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -58,6 +63,44 @@ impl DataDir {
         self.path.join("metadata")
     }
 
+    /// Refuses the directory when it was opened with another store before, for its metadata then names
+    /// objects that lie elsewhere. `named` is the store that was configured, `None` for the default,
+    /// the folder in this directory; `url` is where that is now. Blocks.
+    pub(crate) fn belongs_to(&self, named: Option<&str>, url: &str) -> Result<(), StartError> {
+        let failed = |verb: &str, error: io::Error| StartError::DataDir {
+            dir: self.path.clone(),
+            reason: format!("cannot {verb} the file {STORE}: {error}"),
+        };
+        let text = match fs::read_to_string(self.path.join(STORE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Nothing in memory outlives the process.
+                if url.starts_with("memory:") {
+                    return Ok(());
+                }
+                let text = format!("{}\n", named.unwrap_or(OWN_FOLDER));
+                return write_durably(&self.path, STORE, &text)
+                    .map_err(|error| failed("write", error));
+            }
+            Err(error) => return Err(failed("read", error)),
+        };
+        let before = text.trim();
+        let is_same = match (before, named) {
+            (OWN_FOLDER, None) => true,
+            (OWN_FOLDER, Some(named)) => is_folder(named, &self.path.join("objects")),
+            (before, None) => is_folder(before, &self.path.join("objects")),
+            (before, Some(named)) => before.trim_end_matches('/') == named.trim_end_matches('/'),
+        };
+        if is_same {
+            return Ok(());
+        }
+        Err(StartError::OtherStore {
+            dir: self.path.clone(),
+            before: before.to_owned(),
+            now: url.to_owned(),
+        })
+    }
+
     /// This agent's identity, drawn and written durably at the first start. Blocks.
     pub(crate) fn identity(&self) -> Result<u128, StartError> {
         let path = self.path.join("identity");
@@ -82,6 +125,16 @@ impl DataDir {
             Err(error) => Err(named(format!("cannot read the file identity: {error}"))),
         }
     }
+}
+
+/// Whether a URL names this folder.
+fn is_folder(store: &str, folder: &Path) -> bool {
+    let named = url::Url::parse(store)
+        .ok()
+        .filter(|url| url.scheme() == "file")
+        .and_then(|url| url.to_file_path().ok());
+    let folder = std::path::absolute(folder).ok();
+    named.is_some() && named == folder
 }
 
 /// Who wrote its process id into the lock file.
@@ -127,6 +180,34 @@ mod tests {
         assert!(error.contains("--data-dir"), "{error}");
         drop(held);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_belongs_to_the_store_it_was_opened_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let open = |named: Option<&str>| {
+            let url = named.unwrap_or("file:///default");
+            DataDir::open(&path).unwrap().belongs_to(named, url)
+        };
+        open(Some("memory://")).unwrap();
+        open(Some("s3://bucket/a")).unwrap();
+        open(Some("s3://bucket/a/")).unwrap();
+        for other in [Some("s3://bucket/b"), Some("memory://"), None] {
+            let error = open(other).unwrap_err().to_string();
+            assert!(error.contains("s3://bucket/a"), "{error}");
+            assert!(
+                error.contains(other.unwrap_or("file:///default")),
+                "{error}"
+            );
+            assert!(error.contains("data/store"), "says what to remove: {error}");
+        }
+        // The default is the same place after the directory was moved, and when it is named.
+        fs::remove_file(path.join(STORE)).unwrap();
+        open(None).unwrap();
+        let own = format!("file://{}", path.join("objects").display());
+        open(Some(&own)).unwrap();
+        assert!(open(Some("file:///elsewhere")).is_err());
     }
 
     #[test]

@@ -61,6 +61,25 @@ pub enum StartError {
         /// In the system's words.
         source: io::Error,
     },
+    /// The data directory belongs to the objects of another store.
+    #[error(
+        "data directory {} holds the metadata of the objects in {before}, but store.url is now \
+         {now}; set it back, or choose another data directory. If both name the same bucket, remove \
+         the file {}",
+        dir.display(),
+        dir.join("store").display()
+    )]
+    OtherStore {
+        /// Which.
+        dir: PathBuf,
+        /// The store it was opened with first.
+        before: String,
+        /// The store that is configured.
+        now: String,
+    },
+    /// Files of `cluster.tls_*` cannot be used.
+    #[error("cluster.tls_*: {0}")]
+    Tls(String),
     /// The bucket cannot be used.
     #[error("{0}")]
     Store(String),

@@ -1,37 +1,51 @@
 //! The HTTP listener: is the process alive, does it serve.
+//!
+//! `/health` answers 200 as long as the process lives, whatever it waits for. `/ready` answers 200
+//! when it serves and 503 when it does not. Both answer JSON that says how far it has come and why
+//! it is not ready.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::readiness::{Readiness, Told};
 
 /// A running HTTP listener. Its errors are logged and stop nothing else.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
     address: SocketAddr,
-    ready: Arc<AtomicBool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
+/// What the handlers know.
+#[derive(Clone, Debug)]
+struct Facts {
+    readiness: Readiness,
+    roles: Vec<&'static str>,
+}
+
 impl HttpListener {
-    /// Serves; `/ready` says no until [`Self::set_ready`].
-    pub(crate) fn start(listener: TcpListener) -> io::Result<Self> {
+    /// Serves what `readiness` knows of a process with these roles.
+    pub(crate) fn start(
+        listener: TcpListener,
+        readiness: Readiness,
+        roles: Vec<&'static str>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let ready = Arc::new(AtomicBool::new(false));
         let stop = CancellationToken::new();
         let router = Router::new()
-            .route("/health", get(|| async { "ok\n" }))
-            .route("/ready", get(is_ready))
-            .with_state(Arc::clone(&ready));
+            .route("/health", get(health))
+            .route("/ready", get(ready))
+            .with_state(Facts { readiness, roles });
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router)
@@ -43,7 +57,6 @@ impl HttpListener {
         });
         Ok(Self {
             address,
-            ready,
             stop,
             task,
         })
@@ -53,12 +66,7 @@ impl HttpListener {
         self.address
     }
 
-    /// What `/ready` says.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Release);
-    }
-
-    /// Stops. A client that keeps its connection open is cut off: every answer is instant.
+    /// Stops. A client that keeps its connection open is cut off: every answer is quick.
     pub(crate) async fn shutdown(self) {
         self.stop.cancel();
         let mut task = self.task;
@@ -69,10 +77,28 @@ impl HttpListener {
     }
 }
 
-async fn is_ready(State(ready): State<Arc<AtomicBool>>) -> (StatusCode, &'static str) {
-    if ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ready\n")
+async fn health(State(facts): State<Facts>) -> Json<Value> {
+    let told = facts.readiness.state();
+    Json(json!({
+        "healthy": true,
+        "state": told.state,
+        "reason": told.reason,
+        "roles": facts.roles,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+async fn ready(State(facts): State<Facts>) -> (StatusCode, Json<Value>) {
+    let Told {
+        ready,
+        state,
+        reason,
+    } = facts.readiness.ask().await;
+    let code = if ready {
+        StatusCode::OK
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({ "ready": ready, "state": state, "reason": reason, "roles": facts.roles });
+    (code, Json(body))
 }

@@ -39,6 +39,17 @@ pub enum Role {
     Metadata,
 }
 
+impl Role {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
 /// What to do about a key that is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownKeys {
@@ -179,11 +190,7 @@ impl Value for Role {
     }
 
     fn write(&self) -> String {
-        match self {
-            Self::Agent => "agent",
-            Self::Metadata => "metadata",
-        }
-        .to_owned()
+        self.name().to_owned()
     }
 }
 

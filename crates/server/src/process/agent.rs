@@ -1,0 +1,133 @@
+//! The agent of a process and its Kafka listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_agent::topics::Topics;
+use alluvium_agent::{Agent, AgentConfig, AgentError};
+use alluvium_cluster::Metadata;
+use alluvium_types::TopicId;
+
+use super::ports::Port;
+use super::quorum::Surroundings;
+use super::waiting::wait_for;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::kafka::{KafkaListener, Services};
+
+/// Longest that requests in flight are waited for once none are read any more.
+const SETTLE: Duration = Duration::from_secs(20);
+/// Requests get this long to finish by themselves before the agent answers what still waits.
+const UNDISTURBED: Duration = Duration::from_secs(2);
+/// Between two tries at a registration.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// A registered agent that serves clients.
+#[derive(Debug)]
+pub(crate) struct AgentPart {
+    agent: Arc<Agent>,
+    kafka: KafkaListener,
+    advertised: String,
+    drain_timeout: Duration,
+}
+
+impl AgentPart {
+    /// Registers, for as long as it takes, and serves.
+    pub(crate) async fn start(
+        config: &Config,
+        identity: u128,
+        metadata: Metadata,
+        port: Port,
+        around: &Surroundings,
+    ) -> Result<Self, StartError> {
+        let topics = Topics::new(config.broker.clone()).map_err(StartError::Agent)?;
+        let agent_config = agent_config(config, identity, &port, around.bucket.url());
+        let registering = async {
+            loop {
+                let started = Agent::start(
+                    agent_config.clone(),
+                    metadata.clone(),
+                    around.bucket.clone(),
+                    Arc::clone(&around.clock),
+                    topics.clone(),
+                    TopicId::from_random(rand::random()),
+                );
+                match started.await {
+                    Err(AgentError::Register(error)) => {
+                        tracing::debug!(%error, "not registered yet");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    ended => return ended,
+                }
+            }
+        };
+        let what = "the metadata quorum to take this agent's registration";
+        let agent = wait_for(&around.readiness, what, registering)
+            .await
+            .map_err(|error| StartError::Agent(error.to_string()))?;
+        let services = Services::new(Arc::clone(&agent), &config.memory);
+        let advertised = port.advertised();
+        let kafka = KafkaListener::start(port.listener, port.address, Arc::new(services));
+        Ok(Self {
+            agent,
+            kafka,
+            advertised,
+            drain_timeout: config.agent.drain_timeout,
+        })
+    }
+
+    pub(crate) const fn agent(&self) -> &Arc<Agent> {
+        &self.agent
+    }
+
+    /// Where the Kafka listener really listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.kafka.address()
+    }
+
+    /// What clients are told to connect to.
+    pub(crate) fn advertised(&self) -> &str {
+        &self.advertised
+    }
+
+    /// Leaves the cluster as clients like it: is named no more while it still serves, then answers
+    /// what is in flight, and ends.
+    pub(crate) async fn shutdown(self, has_quorum: bool) {
+        let _ = (has_quorum, self.drain_timeout);
+        self.kafka.stop_reading();
+        let drained = tokio::time::timeout(UNDISTURBED, self.kafka.drained()).await;
+        let stopped = tokio::time::timeout(SETTLE, async {
+            self.agent.shutdown().await;
+            if drained.is_err() {
+                self.kafka.drained().await;
+            }
+        });
+        if stopped.await.is_err() {
+            tracing::warn!(
+                seconds = SETTLE.as_secs(),
+                requests = self.kafka.in_flight(),
+                "requests did not finish in time; their clients will ask again"
+            );
+        }
+        self.kafka.abort().await;
+    }
+}
+
+fn agent_config(config: &Config, identity: u128, port: &Port, store_url: &str) -> AgentConfig {
+    AgentConfig {
+        identity,
+        host: port.advertised.0.clone(),
+        port: port.advertised.1,
+        zone: config.agent.zone.clone(),
+        flush_interval: config.flush.interval,
+        chunk_bytes: config.flush.chunk_bytes.get(),
+        inline_bytes_per_second: config.flush.inline_bytes_per_second.0,
+        concurrent_puts: config.flush.concurrent_puts.get(),
+        early_puts_per_second: config.flush.early_puts(store_url),
+        settle_bytes: config.settle.bytes.0,
+        settle_interval: config.settle.interval,
+        recent_bytes: config.cache.recent_bytes.get(),
+        cache_bytes: config.cache.bytes.get(),
+    }
+}

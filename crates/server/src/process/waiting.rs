@@ -1,0 +1,28 @@
+//! Starting order must not matter: what is not there yet is waited for, and that is said.
+
+use std::time::Duration;
+
+use crate::readiness::Readiness;
+
+/// How often a wait is told in the log.
+const TELL: Duration = Duration::from_secs(5);
+
+/// Waits for `done`, and says every few seconds what for.
+pub(crate) async fn wait_for<T>(
+    readiness: &Readiness,
+    what: &str,
+    done: impl Future<Output = T>,
+) -> T {
+    readiness.starting(format!("waiting for {what}"));
+    let mut done = std::pin::pin!(done);
+    let begun = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut done => return result,
+            () = tokio::time::sleep(TELL) => {
+                tracing::info!(seconds = begun.elapsed().as_secs(), "still waiting for {what}");
+            }
+        }
+    }
+}
