@@ -95,6 +95,7 @@ fn arrows_point_one_way() {
             ],
         ),
         ("client", &["types", "protocol"]),
+        ("checker", &["types"]),
     ]);
     for (name, may) in allowed {
         for found in dependencies(name) {

@@ -1,0 +1,165 @@
+//! Takes a history entry by entry.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::anomaly::{Counts, Found, Verdict};
+use crate::event::{Entry, Event, Place, RecordId};
+use crate::groups::Group;
+use crate::partition::{Answer, Partition};
+
+/// A judge. Feed it entries in the order of their times.
+#[derive(Debug, Default)]
+pub struct Checker {
+    partitions: BTreeMap<Place, Partition>,
+    groups: BTreeMap<String, Group>,
+    in_flight: HashMap<u64, Batch>,
+    counts: Counts,
+    found: Found,
+}
+
+#[derive(Debug)]
+struct Batch {
+    place: Place,
+    first: RecordId,
+    count: u32,
+}
+
+impl Checker {
+    /// A judge that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether something is wrong already.
+    #[must_use]
+    pub fn has_found(&self) -> bool {
+        !self.found.is_empty()
+    }
+
+    fn partition(&mut self, place: &Place) -> &mut Partition {
+        if !self.partitions.contains_key(place) {
+            let partition = Partition::new(place.clone());
+            self.partitions.insert(place.clone(), partition);
+        }
+        // Put there above when it was missing.
+        self.partitions
+            .entry(place.clone())
+            .or_insert_with(|| Partition::new(place.clone()))
+    }
+
+    /// Takes the next entry.
+    pub fn observe(&mut self, entry: &Entry) {
+        let mut found = std::mem::take(&mut self.found);
+        match &entry.event {
+            Event::ProduceInvoked {
+                op,
+                place,
+                writer,
+                first,
+                count,
+                ..
+            } => {
+                self.partition(place).sent(*writer, *first, *count);
+                let batch = Batch {
+                    place: place.clone(),
+                    first: RecordId(*writer, *first),
+                    count: *count,
+                };
+                self.in_flight.insert(*op, batch);
+            }
+            Event::ProduceAcked { op, offset } => {
+                if let Some(batch) = self.in_flight.remove(op) {
+                    self.counts.acked += u64::from(batch.count);
+                    let (first, count) = (batch.first, batch.count);
+                    self.partition(&batch.place)
+                        .acked(entry.at, first, count, *offset, &mut found);
+                }
+            }
+            Event::ProduceFailed { op } => {
+                if let Some(batch) = self.in_flight.remove(op) {
+                    self.counts.failed += u64::from(batch.count);
+                    let RecordId(writer, first) = batch.first;
+                    self.partition(&batch.place)
+                        .refused(writer, first, batch.count);
+                }
+            }
+            Event::ProduceUnknown { op } => {
+                let batch = self.in_flight.remove(op);
+                self.counts.unknown += batch.map_or(0, |batch| u64::from(batch.count));
+            }
+            Event::Fetched {
+                place,
+                session,
+                from,
+                high_watermark,
+                log_start,
+                records,
+                last,
+            } => {
+                self.counts.read += records.len() as u64;
+                let answer = Answer {
+                    at: entry.at,
+                    session: *session,
+                    from: *from,
+                    high_watermark: *high_watermark,
+                    log_start: *log_start,
+                    records,
+                    last: *last,
+                };
+                self.partition(place).fetched(&answer, &mut found);
+            }
+            Event::Listed {
+                place,
+                asked,
+                offset,
+            } => {
+                self.counts.listed += 1;
+                self.partition(place)
+                    .listed(*asked, entry.at, *offset, &mut found);
+            }
+            Event::Committed {
+                group,
+                place,
+                offset,
+            } => {
+                self.counts.committed += 1;
+                let group = self.groups.entry(group.clone()).or_default();
+                group.committed(place, entry.at, *offset);
+            }
+            Event::CommitFetched {
+                group,
+                place,
+                asked,
+                offset,
+            } => {
+                let group = self.groups.entry(group.clone()).or_default();
+                group.fetched(place, *asked, *offset, &mut found);
+            }
+            Event::Assigned {
+                group,
+                generation,
+                member,
+                places,
+            } => {
+                let group = self.groups.entry(group.clone()).or_default();
+                group.assigned(*generation, member, places, &mut found);
+            }
+            Event::Note { .. } => {}
+        }
+        self.found = found;
+    }
+
+    /// The verdict. Losses and the like are found only where everything was read a last time.
+    #[must_use]
+    pub fn finish(mut self) -> Verdict {
+        for batch in self.in_flight.values() {
+            self.counts.unknown += u64::from(batch.count);
+        }
+        for partition in self.partitions.values() {
+            self.counts.there += partition.there();
+            partition.finish(&mut self.found);
+        }
+        self.found.into_verdict(self.counts)
+    }
+}
