@@ -128,7 +128,8 @@ fn lost() {
 #[test]
 fn vanished_after_it_was_read() {
     let mut story = Story::default();
-    story.unknown(1, 0).fetch(0, 1, &[(0, 1, 0)]).last(&[]);
+    story.unknown(1, 0).fetch(0, 1, &[(0, 1, 0)]);
+    story.answer(9, 0, 1, &[], true);
     story.shows(&[Kind::Vanished]);
 }
 
