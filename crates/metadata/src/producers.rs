@@ -266,6 +266,11 @@ impl Producers {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_that_any_expired(&mut self) -> bool {
+        std::mem::take(&mut self.any_expired)
+    }
+
     /// Forgets a producer if it has expired; if not, says when to look again.
     pub(crate) fn expire(
         &mut self,

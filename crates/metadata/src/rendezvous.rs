@@ -71,7 +71,13 @@ mod tests {
             group_key("a-longer-group-name"),
         ];
         let chosen = keys.map(|key| (key, first(key, agents(5)).unwrap().0));
-        assert_eq!(chosen, [(0, 0); 4]);
+        let expected = [
+            (7_209_602_085_212_550_094, 2),
+            (16_294_208_416_658_607_535, 2),
+            (2_472_292_280_667_693_123, 4),
+            (15_553_649_972_480_483_685, 2),
+        ];
+        assert_eq!(chosen, expected);
     }
 
     #[test]

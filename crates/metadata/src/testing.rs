@@ -14,10 +14,7 @@ use crate::{
 
 pub(crate) const NOW: Millis = 1_700_000_000_000;
 pub(crate) const TOPIC: TopicId = TopicId([7; 16]);
-pub(crate) const ORIGIN: AgentOrigin = AgentOrigin {
-    agent: AgentId(1),
-    epoch: AgentEpoch(1),
-};
+pub(crate) const ORIGIN: AgentOrigin = origin(1, 1);
 
 /// The first partition of the topic.
 pub(crate) const fn part(index: i32) -> TopicPartition {
@@ -40,6 +37,27 @@ pub(crate) fn register(identity: u128) -> Command {
         at: NOW,
         cluster_id: TopicId([9; 16]),
     })
+}
+
+pub(crate) fn end(origins: &[AgentOrigin]) -> Command {
+    Command::EndAgents {
+        agents: origins.to_vec(),
+        at: NOW,
+    }
+}
+
+pub(crate) fn claim(origin: AgentOrigin, group: &str) -> Command {
+    Command::ClaimGroup {
+        origin,
+        group: group.to_owned(),
+    }
+}
+
+pub(crate) const fn origin(agent: i32, epoch: u64) -> AgentOrigin {
+    AgentOrigin {
+        agent: AgentId(agent),
+        epoch: AgentEpoch(epoch),
+    }
 }
 
 pub(crate) fn create(name: &str, id: TopicId, partitions: i32) -> Command {

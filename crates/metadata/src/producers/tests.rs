@@ -47,8 +47,8 @@ fn five_batches_are_remembered_and_older_ones_known_to_be_there() {
 
 #[test]
 fn what_was_never_seen_is_not_called_a_duplicate() {
-    let mut cluster = Cluster::new(1);
-    // Nothing is known of the producer, so it may begin anywhere.
+    let mut cluster = Cluster::of_0_1(1);
+    // Release 0.1 let a producer of which nothing is known begin anywhere.
     for batch in 10..17 {
         cluster.append(&[from(1, 0, batch * 10, 10)]);
     }
@@ -62,31 +62,31 @@ fn what_was_never_seen_is_not_called_a_duplicate() {
 #[test]
 fn epochs_go_up_only_and_begin_at_zero() {
     let mut cluster = Cluster::new(1);
-    cluster.append(&[from(1, 3, 7, 1)]);
+    cluster.append(&[from(1, 3, 0, 1)]);
     assert_eq!(
-        cluster.append(&[from(1, 2, 8, 1)]),
+        cluster.append(&[from(1, 2, 1, 1)]),
         [refused(ErrorCode::InvalidProducerEpoch)]
     );
-    assert_eq!(cluster.append(&[from(1, 4, 8, 1)]), [OUT_OF_ORDER]);
+    assert_eq!(cluster.append(&[from(1, 4, 1, 1)]), [OUT_OF_ORDER]);
     assert_eq!(
         cluster.append(&[from(1, 4, 0, 1), from(1, 4, 1, 1)]),
         [appended(1), appended(2)]
     );
     assert_eq!(
-        cluster.append(&[from(1, 3, 7, 1)]),
+        cluster.append(&[from(1, 3, 0, 1)]),
         [refused(ErrorCode::InvalidProducerEpoch)]
     );
 }
 
 #[test]
 fn after_the_greatest_sequence_comes_zero() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = Cluster::of_0_1(1);
     assert_eq!(
         cluster.append(&[from(1, 0, i32::MAX - 1, 2)]),
         [appended(0)]
     );
     assert_eq!(cluster.append(&[from(1, 0, 0, 1)]), [appended(2)]);
-    let mut cluster = Cluster::new(1);
+    let mut cluster = Cluster::of_0_1(1);
     assert_eq!(
         cluster.append(&[from(1, 0, i32::MAX - 1, 5)]),
         [appended(0)]
@@ -101,6 +101,39 @@ fn after_the_greatest_sequence_comes_zero() {
         (state.epoch(), state.last_sequence(), state.batches().len()),
         (0, 3, 2)
     );
+}
+
+#[test]
+fn a_new_producer_begins_with_sequence_zero() {
+    let mut cluster = Cluster::new(1);
+    // Its first batch was lost or is still on its way: this one must not stand before it.
+    assert_eq!(
+        cluster.append(&[from(1, 0, 4, 1), from(2, 0, 0, 1)]),
+        [OUT_OF_ORDER, appended(0)]
+    );
+    assert_eq!(
+        cluster.append(&[from(1, 0, 0, 4), from(1, 0, 4, 1)]),
+        [appended(1), appended(5)]
+    );
+}
+
+#[test]
+fn once_a_producer_has_expired_an_unknown_one_may_be_that_one() {
+    let mut cluster = Cluster::new(2);
+    cluster.append(&[from(1, 0, 0, 1)]);
+    cluster.at += EXPIRATION_MILLIS;
+    assert_eq!(cluster.append(&[from(1, 0, 1, 1)]), [appended(1)]);
+    assert_eq!(cluster.append(&[from(2, 0, 8, 1)]), [appended(2)]);
+    // Also when the memory of it was given back, and in the next process.
+    cluster.at += EXPIRATION_MILLIS;
+    cluster.append(&[]);
+    assert_eq!(cluster.state.producers(), 0);
+    cluster.state = crate::State::from_snapshot(&cluster.state.to_snapshot()).unwrap();
+    assert_eq!(cluster.append(&[from(1, 0, 2, 1)]), [appended(3)]);
+    // Partitions are judged each by itself.
+    let location = crate::testing::object(5);
+    let run = crate::testing::run(1, 0, &[from(1, 0, 3, 1)]);
+    assert_eq!(cluster.sequence(location, vec![run]), [vec![OUT_OF_ORDER]]);
 }
 
 #[test]
@@ -170,6 +203,7 @@ fn one_command_clears_a_bounded_number_of_producers_and_answers_as_if_all() {
 struct Model {
     appended: Vec<(i64, i16, Vec<i32>, Offset)>,
     next: Offset,
+    begins_at_zero: bool,
 }
 
 impl Model {
@@ -210,6 +244,7 @@ impl Model {
                     };
                 }
             }
+            None if self.begins_at_zero && first != 0 => return OUT_OF_ORDER,
             None => {}
         }
         let base_offset = self.next;
@@ -234,11 +269,13 @@ proptest! {
     #[test]
     fn producers_are_judged_as_by_a_naive_model(
         start in prop_oneof![Just(0i32), Just(i32::MAX - 20), 0i32..1000],
+        begins_at_zero in any::<bool>(),
         steps in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..40),
     ) {
-        let mut cluster = Cluster::new(1);
-        let mut model = Model::default();
-        let mut expected = [i64::from(start); 2];
+        let mut cluster = if begins_at_zero { Cluster::new(1) } else { Cluster::of_0_1(1) };
+        let mut model = Model { begins_at_zero, ..Model::default() };
+        let start = if begins_at_zero { 0 } else { i64::from(start) };
+        let mut expected = [start; 2];
         for chunk in steps {
             let (mut batches, mut outcomes) = (Vec::new(), Vec::new());
             for (id, epoch, distance, records) in chunk {

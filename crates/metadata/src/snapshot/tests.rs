@@ -1,17 +1,34 @@
 use super::*;
-use crate::testing::{Cluster, batch, from, object, run};
+use crate::testing::{Cluster, batch, claim, end, from, object, origin, register, run};
+use crate::{Command, GroupRecord, PutGroup};
 
 fn filled() -> Cluster {
     let mut cluster = Cluster::new(3);
     cluster.append(&[from(5, 0, 0, 3), batch(2)]);
     cluster.append_inline(1, b"abc", 2);
     cluster.sequence(object(3), vec![run(2, 50, &[batch(1)])]);
+    // An agent with chunks of two epochs, one that ended, and two claims.
+    cluster.apply(register(1));
+    cluster.apply(register(2));
+    cluster.apply(end(&[origin(2, 1)]));
+    for group in ["idle", "held"] {
+        cluster.apply(claim(origin(1, 2), group));
+    }
+    cluster.apply(Command::PutGroup(PutGroup {
+        origin: origin(1, 2),
+        group: "held".to_owned(),
+        record: GroupRecord::default(),
+    }));
     cluster
 }
 
 fn sealed(body: &[u8]) -> Vec<u8> {
+    sealed_as(VERSION, body)
+}
+
+fn sealed_as(version: u16, body: &[u8]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(version.to_le_bytes());
     bytes.extend(u64::try_from(body.len()).unwrap().to_le_bytes());
     bytes.extend(body);
     let crc = crc(&bytes);
@@ -47,11 +64,11 @@ fn any_bit_that_changes_is_noticed() {
 #[test]
 fn a_version_from_the_future_is_named() {
     let mut bytes = filled().state.to_snapshot().to_vec();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let error = State::from_snapshot(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "metadata snapshot has version 2, this release reads up to 1"
+        "metadata snapshot has version 3, this release reads up to 2"
     );
 }
 
@@ -68,6 +85,17 @@ fn a_body_that_lies_is_refused_even_with_a_right_checksum() {
             if let Ok(state) = State::from_snapshot(&sealed(&changed)) {
                 state.check().unwrap();
             }
+        }
+    }
+    let old = include_bytes!("../../tests-data/state-v1.snapshot");
+    let old = &old[HEADER_BYTES..old.len() - CRC_BYTES];
+    assert!(State::from_snapshot(&sealed_as(1, old)).is_ok());
+    assert!(State::from_snapshot(&sealed(old)).is_err());
+    for at in 0..old.len() {
+        let mut changed = old.to_vec();
+        changed[at] ^= 0x41;
+        if let Ok(state) = State::from_snapshot(&sealed_as(1, &changed)) {
+            state.check().unwrap();
         }
     }
     // A map that announces more pairs than memory could hold.

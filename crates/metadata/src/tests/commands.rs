@@ -220,6 +220,26 @@ fn groups() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn agents() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        (prop::collection::vec(origin(), 0..3), time())
+            .prop_map(|(agents, at)| Command::EndAgents { agents, at }),
+        origin().prop_map(|origin| Command::DrainAgent { origin }),
+        time().prop_map(|ended_before| Command::ForgetAgents { ended_before }),
+        topic().prop_map(|id| Command::FormCluster { id }),
+    ]
+}
+
+fn claims() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        4 => (origin(), name()).prop_map(|(origin, group)| Command::ClaimGroup { origin, group }),
+        1 => (origin(), name()).prop_map(|(origin, group)| Command::RemoveGroup { origin, group }),
+        1 => (origin(), name(), prop::collection::vec(place(), 0..4)).prop_map(
+            |(origin, group, partitions)| Command::RemoveOffsets { origin, group, partitions }
+        ),
+    ]
+}
+
 fn register() -> impl Strategy<Value = Command> {
     (1u128..4).prop_map(crate::testing::register)
 }
@@ -238,5 +258,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
             Command::AdvanceLogStart(AdvanceLogStart { partition, offset })
         }),
         4 => groups(),
+        3 => claims(),
+        1 => agents(),
     ]
 }

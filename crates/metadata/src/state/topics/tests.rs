@@ -140,6 +140,9 @@ fn a_deleted_topic_takes_its_offsets_objects_and_inline_bytes_with_it() {
             at: NOW,
         })
     };
+    for group in ["both", "one"] {
+        cluster.apply(crate::testing::claim(ORIGIN, group));
+    }
     cluster.apply(commit("both", &[TOPIC, OTHER]));
     cluster.apply(commit("one", &[TOPIC]));
     assert_eq!(
