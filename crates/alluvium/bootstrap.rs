@@ -18,6 +18,11 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
+    /// The servers, as they were given.
+    pub(crate) fn servers(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Ok(Client::connect(&self.bootstrap).await?)

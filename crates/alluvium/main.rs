@@ -7,6 +7,7 @@
 mod allocator;
 mod base64;
 mod bootstrap;
+mod check;
 mod consume;
 mod dev;
 mod failure;
@@ -43,6 +44,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
     Consume(consume::ConsumeArgs),
+    /// Load a cluster and judge what its clients see, while something is killed
+    Check(check::CheckArgs),
     /// Explain an object of the store, with no cluster running
     Inspect(inspect::InspectArgs),
 }
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Topic(args) => topic::run(args).await,
             Command::Produce(args) => produce::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
         }
     });

@@ -12,7 +12,7 @@ use alluvium_protocol::messages::{
 };
 use alluvium_types::TopicId;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Patience};
 use crate::error::ClientError;
 
 /// Tries at what may succeed a moment later.
@@ -21,10 +21,13 @@ const TRIES: u32 = 20;
 /// Wait between two tries.
 const BETWEEN: Duration = Duration::from_millis(250);
 
-/// A cluster that is spoken to through one bootstrap address.
+/// A cluster that is spoken to through its bootstrap addresses and the nodes that it names.
 #[derive(Debug)]
 pub struct Client {
+    /// In the order in which they are tried; the first is the one that answered last.
+    servers: Mutex<Vec<String>>,
     bootstrap: String,
+    patience: Patience,
     connections: Mutex<BTreeMap<String, Connection>>,
     nodes: Mutex<BTreeMap<i32, String>>,
 }
@@ -32,7 +35,7 @@ pub struct Client {
 /// Who shall answer a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Anybody: the bootstrap server.
+    /// Anybody that can be reached.
     Any,
     /// A node by its id.
     Node(i32),
@@ -72,24 +75,90 @@ impl Client {
     /// # Errors
     /// None of them answers.
     pub async fn connect(bootstrap: &str) -> Result<Self, ClientError> {
+        Self::connect_within(bootstrap, Patience::default()).await
+    }
+
+    /// As [`Self::connect`], with less patience or more.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_within(bootstrap: &str, patience: Patience) -> Result<Self, ClientError> {
         let mut last = ClientError::Usage("--bootstrap names no server".to_owned());
-        for address in bootstrap
+        let servers: Vec<String> = bootstrap
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
-        {
-            match Connection::open(address).await {
+            .map(str::to_owned)
+            .collect();
+        for address in servers.clone() {
+            match Connection::open_within(&address, patience).await {
                 Ok(connection) => {
-                    return Ok(Self {
-                        bootstrap: address.to_owned(),
-                        connections: Mutex::new(BTreeMap::from([(address.to_owned(), connection)])),
+                    let connections = BTreeMap::from([(address.clone(), connection)]);
+                    let client = Self {
+                        bootstrap: address.clone(),
+                        servers: Mutex::new(servers),
+                        patience,
+                        connections: Mutex::new(connections),
                         nodes: Mutex::new(BTreeMap::new()),
-                    });
+                    };
+                    client.prefer(&address).await;
+                    return Ok(client);
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Asks this server first from now on.
+    async fn prefer(&self, address: &str) {
+        let mut servers = self.servers.lock().await;
+        servers.retain(|known| known != address);
+        servers.insert(0, address.to_owned());
+    }
+
+    /// Asks this server last from now on.
+    async fn avoid(&self, address: &str) {
+        let mut servers = self.servers.lock().await;
+        if let Some(at) = servers.iter().position(|known| known == address) {
+            let moved = servers.remove(at);
+            servers.push(moved);
+        }
+    }
+
+    /// A connection to anybody.
+    async fn anybody(&self) -> Result<(String, Connection), ClientError> {
+        let mut servers = self.servers.lock().await.clone();
+        for address in self.nodes.lock().await.values() {
+            if !servers.contains(address) {
+                servers.push(address.clone());
+            }
+        }
+        let mut last = ClientError::Usage("--bootstrap names no server".to_owned());
+        for address in servers {
+            match self.open(&address).await {
+                Ok(connection) => {
+                    self.prefer(&address).await;
+                    return Ok((address, connection));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open(&self, address: &str) -> Result<Connection, ClientError> {
+        // Taken out, so that one slow answer does not hold up the other servers.
+        let known = self.connections.lock().await.remove(address);
+        match known {
+            Some(connection) => Ok(connection),
+            None => Connection::open_within(address, self.patience).await,
+        }
+    }
+
+    /// The nodes that the cluster has named so far, by id.
+    pub async fn nodes(&self) -> BTreeMap<i32, String> {
+        self.nodes.lock().await.clone()
     }
 
     /// The server that was reached first.
@@ -122,12 +191,15 @@ impl Client {
         ask: &R,
         newest: i16,
     ) -> Result<R::Response, ClientError> {
-        let address = self.address(target).await?;
-        // Taken out, so that one slow answer does not hold up the other servers.
-        let known = self.connections.lock().await.remove(&address);
-        let mut connection = match known {
-            Some(connection) => connection,
-            None => Connection::open(&address).await?,
+        let (address, mut connection) = match self.address(target).await? {
+            None => self.anybody().await?,
+            Some(address) => match self.open(&address).await {
+                Ok(connection) => (address, connection),
+                Err(error) => {
+                    self.forget(&address).await;
+                    return Err(error);
+                }
+            },
         };
         let answer = connection.call_up_to(ask, newest).await;
         let usable = !matches!(
@@ -136,15 +208,23 @@ impl Client {
         );
         if usable {
             self.connections.lock().await.insert(address, connection);
+        } else {
+            self.forget(&address).await;
         }
         answer
     }
 
-    async fn address(&self, target: &Target) -> Result<String, ClientError> {
+    /// A server failed: others are asked first, and whoever is named at its address is looked up anew.
+    async fn forget(&self, address: &str) {
+        self.avoid(address).await;
+        self.nodes.lock().await.retain(|_, known| known != address);
+    }
+
+    async fn address(&self, target: &Target) -> Result<Option<String>, ClientError> {
         match target {
-            Target::Any => Ok(self.bootstrap.clone()),
-            Target::Node(id) => self.node(*id).await,
-            Target::Coordinator(group) => Box::pin(self.coordinator(group)).await,
+            Target::Any => Ok(None),
+            Target::Node(id) => self.node(*id).await.map(Some),
+            Target::Coordinator(group) => Box::pin(self.coordinator(group)).await.map(Some),
         }
     }
 

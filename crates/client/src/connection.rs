@@ -15,11 +15,23 @@ use alluvium_protocol::{request, response};
 
 use crate::error::ClientError;
 
-/// Longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection and its answers may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Until there is a connection.
+    pub connect: Duration,
+    /// Until there is an answer, with what the request itself asks the server to wait.
+    pub answer: Duration,
+}
 
-/// Longest wait for an answer, beyond what the request itself asks the server to wait.
-const ANSWER: Duration = Duration::from_secs(60);
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+        }
+    }
+}
 
 /// Longest answer that is read.
 const ANSWER_BYTES: usize = 256 << 20;
@@ -31,6 +43,7 @@ pub struct Connection {
     address: String,
     versions: BTreeMap<i16, (i16, i16)>,
     correlation: i32,
+    patience: Patience,
 }
 
 impl Connection {
@@ -39,13 +52,21 @@ impl Connection {
     /// # Errors
     /// Nobody answers there, or not in Kafka's protocol.
     pub async fn open(address: &str) -> Result<Self, ClientError> {
+        Self::open_within(address, Patience::default()).await
+    }
+
+    /// As [`Self::open`], with less patience or more.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_within(address: &str, patience: Patience) -> Result<Self, ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable {
             address: address.to_owned(),
             reason,
         };
-        let stream = timeout(CONNECT, TcpStream::connect(address))
+        let stream = timeout(patience.connect, TcpStream::connect(address))
             .await
-            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT.as_secs())))?
+            .map_err(|_| unreachable(format!("no connection within {:?}", patience.connect)))?
             .map_err(|error| unreachable(error.to_string()))?;
         stream
             .set_nodelay(true)
@@ -55,6 +76,7 @@ impl Connection {
             address: address.to_owned(),
             versions: BTreeMap::new(),
             correlation: 0,
+            patience,
         };
         connection.learn_versions().await?;
         Ok(connection)
@@ -174,13 +196,13 @@ impl Connection {
         self.correlation = self.correlation.wrapping_add(1);
         let frame = request::encode(self.correlation, version, Some("alluvium"), ask)
             .map_err(|error| self.broken::<R>(error.to_string()))?;
-        match timeout(ANSWER, Self::round_trip(&mut self.stream, &frame)).await {
+        match timeout(self.patience.answer, Self::round_trip(&mut self.stream, &frame)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.broken::<R>(error.to_string())),
             Err(_) => Err(ClientError::TimedOut {
                 address: self.address.clone(),
                 api: R::NAME,
-                seconds: ANSWER.as_secs(),
+                seconds: self.patience.answer.as_secs(),
             }),
         }
     }

@@ -45,13 +45,72 @@ pub struct ReadRecord {
     pub record: Record,
 }
 
+/// What one fetch brought of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which partition.
+    pub partition: i32,
+    /// The node that answered.
+    pub node: i32,
+    /// The offset asked for.
+    pub from: Offset,
+    /// The end of what may be read.
+    pub high_watermark: Offset,
+    /// The first offset there is.
+    pub log_start: Offset,
+    /// What came, from the offset asked for on.
+    pub records: Vec<Record>,
+}
+
+/// Asks `target` once for an offset of a partition: of a time, of the end (-1) or of the start (-2).
+/// Negative where there is none.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn list_offset(
+    client: &Client,
+    target: &Target,
+    topic: &str,
+    partition: i32,
+    timestamp: Millis,
+) -> Result<Offset, ClientError> {
+    let wanted = message!(ListOffsetsPartition {
+        partition_index: partition,
+        timestamp,
+    });
+    let wanted = message!(ListOffsetsTopic {
+        name: topic.into(),
+        partitions: vec![wanted],
+    });
+    let ask = message!(ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![wanted]
+    });
+    let answer = client.call(target, &ask).await?;
+    let found = answer
+        .topics
+        .first()
+        .and_then(|topic| topic.partitions.first());
+    let subject = format!("topic {topic} partition {partition}");
+    let Some(found) = found else {
+        return Err(ClientError::refused(
+            subject,
+            -1,
+            Some("the answer does not mention it"),
+        ));
+    };
+    ClientError::check(&subject, found.error_code, None)?;
+    Ok(found.offset)
+}
+
 /// Reads partitions of one topic.
 #[derive(Debug)]
 pub struct Consumer<'a> {
     client: &'a Client,
     topic: TopicInfo,
     positions: BTreeMap<i32, Offset>,
-    high_watermarks: BTreeMap<i32, Offset>,
+    /// A leader failed or denied being one: ask again who leads.
+    stale: bool,
 }
 
 impl<'a> Consumer<'a> {
@@ -85,7 +144,7 @@ impl<'a> Consumer<'a> {
             client,
             topic,
             positions: BTreeMap::new(),
-            high_watermarks: BTreeMap::new(),
+            stale: false,
         };
         for partition in chosen {
             let offset = consumer.resolve(partition, start).await?;
@@ -134,33 +193,8 @@ impl<'a> Consumer<'a> {
     }
 
     async fn list_offset(&self, partition: i32, timestamp: i64) -> Result<Offset, ClientError> {
-        let wanted = message!(ListOffsetsPartition {
-            partition_index: partition,
-            timestamp,
-        });
-        let topic = message!(ListOffsetsTopic {
-            name: self.topic.name.as_str().into(),
-            partitions: vec![wanted],
-        });
-        let ask = message!(ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![topic]
-        });
-        let answer = self.client.call(&self.leader(partition), &ask).await?;
-        let found = answer
-            .topics
-            .first()
-            .and_then(|topic| topic.partitions.first());
-        let subject = self.subject(partition);
-        let Some(found) = found else {
-            return Err(ClientError::refused(
-                subject,
-                -1,
-                Some("the answer does not mention it"),
-            ));
-        };
-        ClientError::check(&subject, found.error_code, None)?;
-        Ok(found.offset)
+        let target = self.leader(partition);
+        list_offset(self.client, &target, &self.topic.name, partition, timestamp).await
     }
 
     fn subject(&self, partition: i32) -> String {
@@ -180,6 +214,40 @@ impl<'a> Consumer<'a> {
     /// # Errors
     /// See [`ClientError`].
     pub async fn poll(&mut self, wait: Duration) -> Result<Vec<ReadRecord>, ClientError> {
+        let answers = self.poll_answers(wait).await?;
+        let named = answers.into_iter().flat_map(|answer| {
+            let partition = answer.partition;
+            let records = answer.records.into_iter();
+            records.map(move |record| ReadRecord { partition, record })
+        });
+        Ok(named.collect())
+    }
+
+    /// As [`Self::poll`], with all that the answers say. After an error of the connection or of the
+    /// leader the next call asks anew who leads.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn poll_answers(&mut self, wait: Duration) -> Result<Vec<Answer>, ClientError> {
+        if self.stale {
+            self.refresh().await?;
+        }
+        let polled = self.poll_leaders(wait).await;
+        self.stale = polled.is_err();
+        polled
+    }
+
+    async fn refresh(&mut self) -> Result<(), ClientError> {
+        let name = self.topic.name.clone();
+        let mut topics = self.client.topics(Some(&[name.as_str()])).await?;
+        if let Some(topic) = topics.pop() {
+            self.topic = topic;
+            self.stale = false;
+        }
+        Ok(())
+    }
+
+    async fn poll_leaders(&mut self, wait: Duration) -> Result<Vec<Answer>, ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in self.positions.keys() {
             if let Target::Node(leader) = self.leader(*partition) {
@@ -199,7 +267,7 @@ impl<'a> Consumer<'a> {
         leader: i32,
         partitions: &[i32],
         wait: Duration,
-        read: &mut Vec<ReadRecord>,
+        read: &mut Vec<Answer>,
     ) -> Result<(), ClientError> {
         let wanted = partitions
             .iter()
@@ -234,11 +302,19 @@ impl<'a> Consumer<'a> {
         for data in answer.responses.iter().flat_map(|topic| &topic.partitions) {
             let subject = self.subject(data.partition_index);
             ClientError::check(&subject, data.error_code, None)?;
-            self.high_watermarks
-                .insert(data.partition_index, data.high_watermark);
-            if let Some(set) = &data.records {
-                self.take(data.partition_index, set, read)?;
-            }
+            let from = self.positions.get(&data.partition_index).copied();
+            let records = match &data.records {
+                Some(set) => self.take(data.partition_index, set)?,
+                None => Vec::new(),
+            };
+            read.push(Answer {
+                partition: data.partition_index,
+                node: leader,
+                from: from.unwrap_or(0),
+                high_watermark: data.high_watermark,
+                log_start: data.log_start_offset,
+                records,
+            });
         }
         Ok(())
     }
@@ -247,8 +323,8 @@ impl<'a> Consumer<'a> {
         &mut self,
         partition: i32,
         set: &bytes::Bytes,
-        read: &mut Vec<ReadRecord>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Vec<Record>, ClientError> {
+        let mut read = Vec::new();
         let subject = self.subject(partition);
         let damaged = |error: batch::BatchError| {
             ClientError::refused(subject.clone(), error.code.code(), Some(&error.reason))
@@ -259,13 +335,13 @@ impl<'a> Consumer<'a> {
             if !header.is_control() {
                 for record in records::decode(&batch, DECOMPRESSED_BATCH_BYTES).map_err(damaged)? {
                     if record.offset >= *position {
-                        read.push(ReadRecord { partition, record });
+                        read.push(record);
                     }
                 }
             }
             *position =
                 (*position).max(header.base_offset + i64::from(header.last_offset_delta) + 1);
         }
-        Ok(())
+        Ok(read)
     }
 }

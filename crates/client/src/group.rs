@@ -23,10 +23,10 @@ use alluvium_protocol::messages::{
 use alluvium_types::{ErrorCode, Offset};
 
 use crate::client::{Client, Target};
-use crate::consumer::{Consumer, ReadRecord, Start};
+use crate::consumer::{Answer, Consumer, ReadRecord, Start};
 use crate::error::ClientError;
 
-/// Without a sign of life for this long a member is taken for dead.
+/// Without a sign of life for this long a member is taken for dead, unless it asks for another time.
 const SESSION_MS: i32 = 30_000;
 
 /// Signs of life.
@@ -47,6 +47,11 @@ pub struct GroupConsumer<'a> {
     generation: i32,
     consumer: Option<Consumer<'a>>,
     last_heartbeat: Instant,
+    session_ms: i32,
+    /// What the group had committed of what this member owns, when it took over.
+    found: BTreeMap<i32, Offset>,
+    /// The generation has ended, or a join did not come to an end.
+    outside: bool,
 }
 
 impl<'a> GroupConsumer<'a> {
@@ -61,6 +66,20 @@ impl<'a> GroupConsumer<'a> {
         topic: &str,
         start: Start,
     ) -> Result<Self, ClientError> {
+        Self::join_for(client, group, topic, start, SESSION_MS).await
+    }
+
+    /// As [`Self::join`], for a session of so many milliseconds.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn join_for(
+        client: &'a Client,
+        group: &str,
+        topic: &str,
+        start: Start,
+        session_ms: i32,
+    ) -> Result<Self, ClientError> {
         let mut member = Self {
             client,
             group: group.to_owned(),
@@ -70,6 +89,9 @@ impl<'a> GroupConsumer<'a> {
             generation: -1,
             consumer: None,
             last_heartbeat: Instant::now(),
+            session_ms,
+            found: BTreeMap::new(),
+            outside: true,
         };
         member.rejoin().await?;
         Ok(member)
@@ -92,6 +114,44 @@ impl<'a> GroupConsumer<'a> {
         match &self.consumer {
             Some(consumer) => consumer.ends().await,
             None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Its id, as the coordinator gave it.
+    #[must_use]
+    pub fn member_id(&self) -> &str {
+        &self.member_id
+    }
+
+    /// The generation that it is in.
+    #[must_use]
+    pub const fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// What the group had committed of what this member owns, when it took over.
+    #[must_use]
+    pub const fn found(&self) -> &BTreeMap<i32, Offset> {
+        &self.found
+    }
+
+    /// As [`Self::poll`], with all that the answers say. May be called again after an error.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn poll_answers(&mut self, wait: Duration) -> Result<Vec<Answer>, ClientError> {
+        if self.outside {
+            self.rejoin().await?;
+        }
+        if self.last_heartbeat.elapsed() >= HEARTBEAT {
+            self.heartbeat().await?;
+        }
+        match &mut self.consumer {
+            Some(consumer) => consumer.poll_answers(wait.min(HEARTBEAT)).await,
+            None => {
+                tokio::time::sleep(wait.min(HEARTBEAT)).await;
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -148,6 +208,11 @@ impl<'a> GroupConsumer<'a> {
             .await?;
         for result in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             let subject = format!("commit of {} {}", self.topic, result.partition_index);
+            let left = ErrorCode::from_code(result.error_code);
+            self.outside |= matches!(
+                left,
+                Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration)
+            );
             ClientError::check(&subject, result.error_code, None)?;
         }
         Ok(())
@@ -188,8 +253,9 @@ impl<'a> GroupConsumer<'a> {
         match ErrorCode::from_code(answer.error_code) {
             Some(ErrorCode::None) => Ok(()),
             Some(ErrorCode::RebalanceInProgress) => {
-                self.commit().await?;
-                self.rejoin().await
+                // What cannot be committed now is read again by whoever comes next.
+                let committed = self.commit().await;
+                self.rejoin().await.and(committed)
             }
             Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
                 self.member_id.clear();
@@ -204,6 +270,7 @@ impl<'a> GroupConsumer<'a> {
     }
 
     async fn rejoin(&mut self) -> Result<(), ClientError> {
+        self.outside = true;
         loop {
             let joined = self.ask_to_join().await?;
             let assignments = if joined.leader.as_str() == self.member_id {
@@ -221,7 +288,11 @@ impl<'a> GroupConsumer<'a> {
             });
             let answer = self.client.call(&self.coordinator(), &ask).await?;
             match ErrorCode::from_code(answer.error_code) {
-                Some(ErrorCode::None) => return self.take_over(answer.assignment).await,
+                Some(ErrorCode::None) => {
+                    self.take_over(answer.assignment).await?;
+                    self.outside = false;
+                    return Ok(());
+                }
                 Some(ErrorCode::RebalanceInProgress) => {}
                 Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
                     self.member_id.clear();
@@ -252,8 +323,8 @@ impl<'a> GroupConsumer<'a> {
             });
             let ask = message!(JoinGroupRequest {
                 group_id: self.group.as_str().into(),
-                session_timeout_ms: SESSION_MS,
-                rebalance_timeout_ms: SESSION_MS,
+                session_timeout_ms: self.session_ms,
+                rebalance_timeout_ms: self.session_ms,
                 member_id: self.member_id.as_str().into(),
                 protocol_type: "consumer".into(),
                 protocols: vec![protocol],
@@ -324,6 +395,7 @@ impl<'a> GroupConsumer<'a> {
     async fn take_over(&mut self, assignment: Bytes) -> Result<(), ClientError> {
         self.last_heartbeat = Instant::now();
         self.consumer = None;
+        self.found.clear();
         if assignment.is_empty() {
             return Ok(());
         }
@@ -342,39 +414,54 @@ impl<'a> GroupConsumer<'a> {
         let committed = self.committed(&owned).await?;
         let mut consumer =
             Consumer::new(self.client, &self.topic, Some(&owned), self.start).await?;
-        for (partition, offset) in committed {
-            consumer.seek(partition, offset);
+        for (partition, offset) in &committed {
+            consumer.seek(*partition, *offset);
         }
+        self.found = committed;
         self.consumer = Some(consumer);
         Ok(())
     }
 
     async fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, ClientError> {
-        let topic = message!(OffsetFetchRequestTopics {
-            name: self.topic.as_str().into(),
-            partition_indexes: partitions.to_vec(),
-        });
-        let group = message!(OffsetFetchRequestGroup {
-            group_id: self.group.as_str().into(),
-            topics: Some(vec![topic]),
-        });
-        let ask = message!(OffsetFetchRequest {
-            groups: vec![group]
-        });
-        let answer = self
-            .client
-            .call_up_to(&self.coordinator(), &ask, FETCH_BY_NAME)
-            .await?;
-        let Some(group) = answer.groups.first() else {
-            return Ok(BTreeMap::new());
-        };
-        ClientError::check(&self.subject(), group.error_code, None)?;
-        Ok(group
-            .topics
-            .iter()
-            .flat_map(|topic| &topic.partitions)
-            .filter(|found| found.committed_offset >= 0)
-            .map(|found| (found.partition_index, found.committed_offset))
-            .collect())
+        committed_offsets(self.client, &self.group, &self.topic, partitions).await
     }
+}
+
+/// What a group has committed of a topic's partitions; those without a commit are left out.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn committed_offsets(
+    client: &Client,
+    group: &str,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, Offset>, ClientError> {
+    let wanted = message!(OffsetFetchRequestTopics {
+        name: topic.into(),
+        partition_indexes: partitions.to_vec(),
+    });
+    let asked = message!(OffsetFetchRequestGroup {
+        group_id: group.into(),
+        topics: Some(vec![wanted]),
+    });
+    let ask = message!(OffsetFetchRequest {
+        groups: vec![asked]
+    });
+    let target = Target::Coordinator(group.to_owned());
+    let answer = client.call_up_to(&target, &ask, FETCH_BY_NAME).await?;
+    let subject = format!("group {group}");
+    let Some(found) = answer.groups.first() else {
+        let silent = Some("the answer does not mention it");
+        return Err(ClientError::refused(subject, -1, silent));
+    };
+    ClientError::check(&subject, found.error_code, None)?;
+    let mut offsets = BTreeMap::new();
+    for partition in found.topics.iter().flat_map(|topic| &topic.partitions) {
+        ClientError::check(&subject, partition.error_code, None)?;
+        if partition.committed_offset >= 0 {
+            offsets.insert(partition.partition_index, partition.committed_offset);
+        }
+    }
+    Ok(offsets)
 }

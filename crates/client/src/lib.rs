@@ -2,7 +2,8 @@
 //!
 //! It speaks to any Kafka-compatible cluster, one request at a time per connection. [`Client`] finds
 //! nodes, leaders and coordinators; on top of it [`Producer`] sends batches and [`Consumer`] reads
-//! partitions or joins a group. It is made to be clear rather than fast: services should use a client
+//! partitions or joins a group. A server that cannot be reached is passed over for another one of the
+//! bootstrap list or of the cluster. It is made to be clear rather than fast: services should use a client
 //! of their language.
 
 mod client;
@@ -12,11 +13,12 @@ mod error;
 mod group;
 mod partitioner;
 mod producer;
+mod quorum;
 
 pub use client::{Client, PartitionInfo, Target, TopicInfo};
-pub use connection::Connection;
-pub use consumer::{Consumer, ReadRecord, Start};
+pub use connection::{Connection, Patience};
+pub use consumer::{Answer, Consumer, ReadRecord, Start, list_offset};
 pub use error::ClientError;
-pub use group::GroupConsumer;
+pub use group::{GroupConsumer, committed_offsets};
 pub use partitioner::partition_of_key;
-pub use producer::{Producer, ProducerOptions, Sent};
+pub use producer::{Producer, ProducerOptions, Sent, new_producer_id, produce};

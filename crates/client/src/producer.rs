@@ -12,6 +12,8 @@ use alluvium_protocol::messages::{
 };
 use alluvium_protocol::records::{self, BatchOptions, Record};
 
+use alluvium_types::Offset;
+
 use crate::client::{Client, Target, TopicInfo};
 use crate::error::ClientError;
 use crate::partitioner::partition_of_key;
@@ -86,7 +88,7 @@ impl<'a> Producer<'a> {
     ) -> Result<Self, ClientError> {
         let topic = client.topic_on_first_use(topic).await?;
         let identity = if options.acks == -1 {
-            Some(init(client).await?)
+            Some(new_producer_id(client).await?)
         } else {
             None
         };
@@ -201,38 +203,62 @@ impl<'a> Producer<'a> {
         let Some(place) = self.topic.partitions.get(partition) else {
             return Ok(());
         };
-        let data = message!(PartitionProduceData {
-            index: place.partition,
-            records: Some(batch.clone()),
-        });
-        let topic = message!(TopicProduceData {
-            name: self.topic.name.as_str().into(),
-            partition_data: vec![data],
-        });
-        let ask = message!(ProduceRequest {
-            acks: self.options.acks,
-            timeout_ms: 30_000,
-            topic_data: vec![topic],
-        });
         let target = Target::Node(place.leader);
-        let answer = self.client.call_up_to(&target, &ask, BY_NAME).await?;
-        let result = answer
-            .responses
-            .first()
-            .and_then(|topic| topic.partition_responses.first());
-        let subject = format!("topic {} partition {}", self.topic.name, place.partition);
-        let Some(result) = result else {
-            return Err(ClientError::refused(
-                subject,
-                -1,
-                Some("the answer does not mention it"),
-            ));
-        };
-        ClientError::check(&subject, result.error_code, result.error_message.as_deref())
+        let (name, partition, acks) = (&self.topic.name, place.partition, self.options.acks);
+        produce(self.client, &target, name, partition, batch, acks)
+            .await
+            .map(drop)
     }
 }
 
-async fn init(client: &Client) -> Result<(i64, i16), ClientError> {
+/// Sends one encoded batch once; the offset of its first record. Nothing is tried again: after an
+/// error of the connection it may or may not be stored.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn produce(
+    client: &Client,
+    target: &Target,
+    topic: &str,
+    partition: i32,
+    batch: &Bytes,
+    acks: i16,
+) -> Result<Offset, ClientError> {
+    let data = message!(PartitionProduceData {
+        index: partition,
+        records: Some(batch.clone()),
+    });
+    let data = message!(TopicProduceData {
+        name: topic.into(),
+        partition_data: vec![data],
+    });
+    let ask = message!(ProduceRequest {
+        acks,
+        timeout_ms: 30_000,
+        topic_data: vec![data],
+    });
+    let answer = client.call_up_to(target, &ask, BY_NAME).await?;
+    let result = answer
+        .responses
+        .first()
+        .and_then(|topic| topic.partition_responses.first());
+    let subject = format!("topic {topic} partition {partition}");
+    let Some(result) = result else {
+        return Err(ClientError::refused(
+            subject,
+            -1,
+            Some("the answer does not mention it"),
+        ));
+    };
+    ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
+    Ok(result.base_offset)
+}
+
+/// An identity for an idempotent producer: its id and epoch.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn new_producer_id(client: &Client) -> Result<(i64, i16), ClientError> {
     let ask = message!(InitProducerIdRequest {
         transactional_id: None,
         transaction_timeout_ms: i32::MAX,
