@@ -75,7 +75,17 @@ fn arrows_point_one_way() {
         ("metadata", &["types"]),
         ("storage", &["types"]),
         ("transport", &["types"]),
-        ("cluster", &["types", "metadata", "storage", "transport"]),
+        (
+            "cluster",
+            &[
+                "types",
+                "protocol",
+                "objects",
+                "metadata",
+                "storage",
+                "transport",
+            ],
+        ),
         (
             "agent",
             &[

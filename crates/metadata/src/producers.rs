@@ -289,6 +289,12 @@ impl Producers {
         Some(due)
     }
 
+    /// Forgets a producer as if it had expired. Says when it was to be looked at.
+    pub(crate) fn forget(&mut self, id: ProducerId) -> Option<Millis> {
+        self.any_expired = true;
+        self.known.remove(&id).map(|state| state.due)
+    }
+
     /// Judges a batch of `records` (1 to 2^31) whose stamp has no negative field.
     pub(crate) fn judge(&self, stamp: &ProducerStamp, records: u32, terms: Terms) -> Verdict {
         match self.known.get(&stamp.id) {

@@ -239,11 +239,25 @@ impl State {
     /// Marks a state that was rebuilt from the bucket, of which the last commands may be missing.
     /// All agents are ended, and whatever is counted out to somebody goes on well beyond what the
     /// missing commands can have given: epochs, agent ids, producer ids.
-    pub fn mark_restored(&mut self, at: Millis) {
-        self.restores = self.restores.saturating_add(1);
+    ///
+    /// `restores` is its count from now on, more than any history of the cluster has had.
+    pub fn mark_restored(&mut self, restores: u32, at: Millis) {
+        self.restores = restores.max(self.restores.saturating_add(1));
         self.rules = RULES;
         agents::skip_ahead(self, at);
         self.next_producer_id = self.next_producer_id.saturating_add(RESTORED_PRODUCER_IDS);
+    }
+
+    /// Forgets what is known of an idempotent producer in a partition, as if it had expired there: its
+    /// next batch may begin with any sequence. For a restore that lacks some of its batches.
+    pub fn forget_producer(&mut self, place: TopicPartition, producer: ProducerId) {
+        let Some(partition) = self.partition_mut(place) else {
+            return;
+        };
+        let due = partition.producers_mut().forget(producer);
+        if let Some(due) = due {
+            self.expiries.remove(&(due, place, producer));
+        }
     }
 
     /// The cluster's id, once it was formed (or, in release 0.1, an agent had registered).

@@ -237,7 +237,7 @@ fn a_restored_state_gives_nothing_a_second_time() {
     cluster.append(&[batch(1)]);
     cluster.apply(Command::AllocateProducerIds { count: 1000 });
     let mut state = cluster.state;
-    state.mark_restored(NOW + 5);
+    state.mark_restored(1, NOW + 5);
     state.check().unwrap();
     assert_eq!(state.restores(), 1);
     assert_eq!(
