@@ -185,7 +185,7 @@ fn is_final(error: &ClientError) -> bool {
             | ErrorCode::InvalidRecord
             | ErrorCode::TopicAuthorizationFailed
             | ErrorCode::ClusterAuthorizationFailed
-            | ErrorCode::InvalidTopicException
+            | ErrorCode::InvalidTopic
             | ErrorCode::InvalidTimestamp
     )
 }
