@@ -118,7 +118,10 @@ impl Client {
         });
         let answer = self.call(&Target::Any, &ask).await?;
         ClientError::check(SUBJECT, answer.error_code, answer.error_message.as_deref())?;
-        let partition = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let partition = answer
+            .topics
+            .first()
+            .and_then(|topic| topic.partitions.first());
         let Some(partition) = partition else {
             let silent = Some("the server does not mention it");
             return Err(ClientError::refused(SUBJECT, 3, silent));

@@ -24,6 +24,8 @@ section! {
         /// How far the copy of the metadata in the bucket may be behind, from 100ms to 1h. A cluster
         /// whose metadata disks are all lost is restored to what the copy holds.
         archive_interval: Duration = Duration::from_secs(1),
+        /// How far back that copy reaches: a cluster can be restored to any moment since, up to 365d.
+        archive_retention: Duration = Duration::from_secs(7 * 24 * 3600),
     }
 }
 
@@ -69,6 +71,9 @@ impl Metadata {
             .contains(&self.archive_interval)
         {
             refuse("metadata.archive_interval", "is not between 100ms and 1h");
+        }
+        if self.archive_retention > Duration::from_secs(365 * 24 * 3600) {
+            refuse("metadata.archive_retention", "is longer than 365d");
         }
     }
 }

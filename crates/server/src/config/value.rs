@@ -86,7 +86,12 @@ impl Value for Duration {
 
     fn write(&self) -> String {
         let millis = self.as_millis();
-        let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+        let units = [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("m", 60_000),
+            ("s", 1000),
+        ];
         let whole = |millis_each: u128| millis != 0 && millis.is_multiple_of(millis_each);
         units
             .into_iter()
