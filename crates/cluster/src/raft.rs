@@ -4,20 +4,31 @@
 //! - [`codec`]: entries, votes and positions as bytes.
 //! - [`log_store`]: the log, in a journal.
 //! - [`state_machine`]: applies committed entries to the view, and hands out snapshots.
-//! - [`network`]: the way to other voters; there are none yet.
+//! - [`messages`]: what voters say to one another, as bytes; [`network`] sends, [`receiver`] answers.
+//! - [`membership`]: changes of who votes; [`standing`]: where a voter stands.
 //! - [`voter`]: a running voter, for the rest of the crate.
 
+mod archived;
 mod codec;
 mod log_store;
+mod membership;
+mod messages;
 mod network;
+mod receiver;
 mod runtime;
+mod standing;
 mod state_machine;
 mod types;
 mod voter;
 
+pub(crate) use archived::{entry_command, entry_position};
 pub(crate) use log_store::LogStore;
+pub(crate) use membership::StepError;
+pub(crate) use messages::SnapshotLabel;
+pub(crate) use network::Network;
+pub(crate) use standing::Standing;
 pub(crate) use state_machine::StateMachine;
-pub(crate) use voter::Voter;
+pub(crate) use voter::{NotLeader, OfferError, Voter};
 
 #[cfg(test)]
 mod tests;

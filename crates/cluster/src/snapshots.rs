@@ -2,7 +2,8 @@
 //!
 //! A snapshot is one file, `snapshot-NNNNNNNNNNNNNNNNNNNN`, named by the number of log entries it
 //! covers. It is written under the name `snapshot.tmp`, synced, renamed, and the folder synced;
-//! only then is the one before it removed. So there is always a whole one.
+//! only then is the one before it removed. So there is always a whole one. One that another voter
+//! sends arrives in `snapshot.incoming` and is renamed when it is whole.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -28,8 +29,12 @@ use alluvium_storage::disk::Disk;
 use crate::checkpoint::Checkpoint;
 use crate::view::Current;
 
+mod incoming;
+mod reader;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use incoming::{Incoming, Received};
 
 const MAGIC: &[u8; 8] = b"ALLUVSNP";
 const VERSION: u16 = 1;
@@ -59,12 +64,17 @@ pub(crate) struct SnapshotFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     pub(crate) checkpoint: Checkpoint,
+    /// What it holds, when it has just arrived and is no snapshot of the folder yet.
+    state: Option<Arc<Current>>,
 }
 
 impl SnapshotFile {
     /// Reads and checks it. Blocks.
     pub(crate) fn read(&self) -> Result<Current, SnapshotFileError> {
-        read(self.disk.as_ref(), &self.path)
+        match &self.state {
+            Some(current) => Ok(Current::clone(current)),
+            None => read(self.disk.as_ref(), &self.path),
+        }
     }
 
     /// Whether both are the very same file.
@@ -124,6 +134,7 @@ impl Snapshots {
             disk: Arc::clone(&disk),
             path: path.clone(),
             checkpoint: current.checkpoint.clone(),
+            state: None,
         });
         let snapshots = Self {
             disk,
@@ -149,9 +160,7 @@ impl Snapshots {
     pub(crate) fn write(&self, current: &Current) -> io::Result<SnapshotFile> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = encode(current)?;
-        let path = self
-            .dir
-            .join(format!("{PREFIX}{:020}", current.checkpoint.next_index()));
+        let path = self.path_of(&current.checkpoint);
         let temporary = self.dir.join(TEMPORARY);
         match self.disk.remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -169,10 +178,46 @@ impl Snapshots {
         metrics::gauge!("alluvium_metadata_snapshot_bytes").set(crate::growth::lossy(
             u64::try_from(bytes).unwrap_or(u64::MAX),
         ));
+        Ok(self.replace(path, &current.checkpoint))
+    }
+
+    /// Makes `arrived`, which holds `current`, the newest snapshot; durable when it returns. Blocks.
+    pub(crate) fn adopt(
+        &self,
+        arrived: &SnapshotFile,
+        current: &Current,
+    ) -> io::Result<SnapshotFile> {
+        if self.current().is_some_and(|kept| kept.is_same_file(arrived)) {
+            return Ok(arrived.clone());
+        }
+        let mine = Arc::ptr_eq(&self.disk, &arrived.disk) && arrived.state.is_some();
+        if !mine || arrived.checkpoint != current.checkpoint {
+            return self.write(current);
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path_of(&arrived.checkpoint);
+        self.disk.rename(&arrived.path, &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        Ok(self.replace(path, &arrived.checkpoint))
+    }
+
+    /// Where the next snapshot from another voter arrives.
+    pub(crate) fn incoming(&self) -> Incoming {
+        Incoming::new(Arc::clone(&self.disk), &self.dir)
+    }
+
+    fn path_of(&self, checkpoint: &Checkpoint) -> PathBuf {
+        self.dir
+            .join(format!("{PREFIX}{:020}", checkpoint.next_index()))
+    }
+
+    /// Names the newest, which is durable, and removes the one before.
+    fn replace(&self, path: PathBuf, checkpoint: &Checkpoint) -> SnapshotFile {
         let file = SnapshotFile {
             disk: Arc::clone(&self.disk),
             path,
-            checkpoint: current.checkpoint.clone(),
+            checkpoint: checkpoint.clone(),
+            state: None,
         };
         let before = self
             .current
@@ -184,7 +229,7 @@ impl Snapshots {
         {
             tracing::warn!(path = %before.path.display(), %error, "cannot remove an old snapshot");
         }
-        Ok(file)
+        file
     }
 }
 

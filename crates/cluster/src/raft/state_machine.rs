@@ -15,6 +15,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use alluvium_metadata::{Change, Outcome};
 
+use crate::feed::Feed;
 use crate::raft::types::{
     Entry, LogId, Meta, RaftSnapshot, StoredMembership, TypeConfig, checkpoint, log_id, members,
     meta, position, stored_membership,
@@ -30,11 +31,16 @@ const APPLY_BATCH: usize = 64;
 pub(crate) struct StateMachine {
     view: Arc<View>,
     snapshots: Arc<Snapshots>,
+    feed: Arc<Feed>,
 }
 
 impl StateMachine {
-    pub(crate) fn new(view: Arc<View>, snapshots: Arc<Snapshots>) -> Self {
-        Self { view, snapshots }
+    pub(crate) fn new(view: Arc<View>, snapshots: Arc<Snapshots>, feed: Arc<Feed>) -> Self {
+        Self {
+            view,
+            snapshots,
+            feed,
+        }
     }
 
     fn capture(&self) -> SnapshotBuilder {
@@ -82,6 +88,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let applied = self.view.update(|current, changes| {
                 for item in batch {
                     let (entry, responder) = item?;
+                    let command = match &entry.payload {
+                        EntryPayload::Normal(proposal) => Some(proposal.encoded().clone()),
+                        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+                    };
+                    // Before the view says that it is there.
+                    self.feed.push(entry.log_id.index, command);
                     let outcome = apply_entry(entry, current, changes);
                     answers.extend(responder.map(|responder| (responder, outcome)));
                 }
@@ -116,19 +128,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let installed = blocking(move || {
             let mut current = snapshot.read().map_err(io::Error::other)?;
             current.checkpoint = checkpoint;
-            let kept = snapshots
-                .current()
-                .is_some_and(|kept| kept.is_same_file(&snapshot));
-            if !kept {
-                snapshots.write(&current)?;
-            }
+            snapshots.adopt(&snapshot, &current)?;
             Ok(current)
         })
         .await?;
-        self.view.update(|current, changes| {
-            *current = installed;
-            changes.extend([Change::Topics, Change::Agents, Change::Groups]);
-        });
+        self.view.replace(installed);
         Ok(())
     }
 
