@@ -1,0 +1,1 @@
+//! Logs and stores for tests of the archive and of restores.
