@@ -1,14 +1,25 @@
 //! The interface to the metadata.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout_at};
 
-use alluvium_metadata::{Change, Command, Outcome, State};
+use alluvium_metadata::{AgentOrigin, Change, Command, Outcome, State};
 
+use crate::barrier::Barriers;
 use crate::checkpoint::LogPosition;
-use crate::raft::Voter;
+use crate::leader::LeaderClient;
+use crate::members::{ChangeError, MembershipChange};
+use crate::status::ClusterStatus;
 use crate::view::{Current, View};
+use crate::{ask, propose};
+
+/// How long to wait for the view to hold what is known to be committed.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// What a state machine without a log behind it grants.
+const LEASE_IN_MEMORY: Duration = Duration::from_secs(3_600);
 
 /// A handle to the metadata. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,7 +33,15 @@ pub struct Metadata {
 enum Log {
     /// Nothing: a command is applied where it is proposed.
     None,
-    Raft(Voter),
+    /// A quorum, of which a voter may be in this process.
+    Quorum(Arc<Link>),
+}
+
+/// The way to the quorum that all handles of a process share.
+#[derive(Debug)]
+struct Link {
+    leader: Arc<LeaderClient>,
+    barriers: Barriers,
 }
 
 /// A command that was committed and applied.
@@ -34,8 +53,20 @@ pub struct Applied {
     pub outcome: Outcome,
 }
 
+/// What became of an agent's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It runs for this long from the moment at which it was asked for.
+    Renewed {
+        /// The lease's length.
+        lease: Duration,
+    },
+    /// The registration was ended or is not the current one: register again.
+    Ended,
+}
+
 /// Why it is not known that a command was applied. All are worth trying again.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// No leader, or it lost its lease, or it is shutting down.
     #[error("metadata quorum is not available: {0}")]
@@ -55,10 +86,14 @@ impl Metadata {
         }
     }
 
-    pub(crate) fn with_voter(view: Arc<View>, voter: Voter) -> Self {
+    /// A view that is kept fresh by somebody else, with the way to the leader.
+    pub(crate) fn with_leader(view: Arc<View>, leader: Arc<LeaderClient>) -> Self {
         Self {
             view,
-            log: Log::Raft(voter),
+            log: Log::Quorum(Arc::new(Link {
+                leader,
+                barriers: Barriers::default(),
+            })),
         }
     }
 
@@ -79,7 +114,8 @@ impl Metadata {
     }
 
     /// Proposes commands that are to be applied in this order, with one wait for all. Others may be
-    /// applied between them. Answers come in the order of the commands.
+    /// applied between them. Answers come in the order of the commands. At most 100,000 commands of
+    /// together 32 MiB are taken.
     ///
     /// # Errors
     /// See [`ProposeError`]; then a first part of the commands, or all, may have been applied or may
@@ -89,8 +125,14 @@ impl Metadata {
             return Ok(Vec::new());
         }
         match &self.log {
-            Log::Raft(voter) => voter.propose(commands).await,
             Log::None => Ok(self.apply_here(commands)),
+            Log::Quorum(link) => {
+                let applied = propose::propose(&link.leader, commands).await?;
+                if let Some(last) = applied.iter().map(|applied| applied.index).max() {
+                    self.wait_applied(last).await?;
+                }
+                Ok(applied)
+            }
         }
     }
 
@@ -117,14 +159,84 @@ impl Metadata {
         self.view.read(|current| read(&current.state))
     }
 
+    /// Index of the last entry that the view holds; 0 when it holds none.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.view.next_index().saturating_sub(1)
+    }
+
+    /// Waits until the view holds the entry at this index, at most 15 seconds.
+    ///
+    /// # Errors
+    /// [`ProposeError::TimedOut`]: the view is that far behind, or there is no such entry yet.
+    pub async fn wait_applied(&self, index: u64) -> Result<(), ProposeError> {
+        let next_index = index.saturating_add(1);
+        self.view.announce(next_index);
+        self.reach(next_index).await
+    }
+
+    async fn reach(&self, next_index: u64) -> Result<(), ProposeError> {
+        if self.view.next_index() >= next_index {
+            return Ok(());
+        }
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        timeout_at(deadline, self.view.reach(next_index))
+            .await
+            .map_err(|_| ProposeError::TimedOut)
+    }
+
     /// Waits until the view holds everything that was committed anywhere when the call was made.
     ///
     /// # Errors
     /// See [`ProposeError`].
     pub async fn barrier(&self) -> Result<(), ProposeError> {
+        let Log::Quorum(link) = &self.log else {
+            return Ok(());
+        };
+        let next_index = link
+            .barriers
+            .join(|| ask::read_index(&link.leader))
+            .await?;
+        self.view.announce(next_index);
+        self.reach(next_index).await
+    }
+
+    /// Renews an agent's lease with the leader.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]: the lease may have been renewed or not.
+    pub async fn renew(&self, origin: AgentOrigin) -> Result<Renewal, ProposeError> {
+        let Log::Quorum(link) = &self.log else {
+            return Ok(Renewal::Renewed {
+                lease: LEASE_IN_MEMORY,
+            });
+        };
+        let (renewal, next_index) = ask::renew(&link.leader, origin, self.view.next_index()).await?;
+        self.view.announce(next_index);
+        Ok(renewal)
+    }
+
+    /// How the cluster does, as its leader sees it.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; in particular there may be no leader.
+    pub async fn status(&self) -> Result<ClusterStatus, ProposeError> {
         match &self.log {
-            Log::Raft(voter) => voter.barrier().await,
-            Log::None => Ok(()),
+            Log::None => Ok(ClusterStatus::in_memory(&self.view)),
+            Log::Quorum(link) => ask::status(&link.leader).await,
+        }
+    }
+
+    /// Changes who is in the quorum or who leads it; returns when that is done.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change(&self, change: MembershipChange) -> Result<(), ChangeError> {
+        match &self.log {
+            Log::None => Err(ChangeError::Refused(
+                "there is no quorum behind this process".to_owned(),
+            )),
+            Log::Quorum(link) => ask::change(&link.leader, change).await,
         }
     }
 

@@ -34,14 +34,48 @@
 //! `alluvium_metadata_log_bytes_since_snapshot`, `alluvium_metadata_snapshots_total`,
 //! `alluvium_metadata_snapshot_bytes`, `alluvium_metadata_snapshot_failures_total`.
 
+mod archive;
+mod ask;
+mod barrier;
 mod checkpoint;
 mod client;
+mod directory;
+mod feed;
+mod forming;
 mod growth;
+mod leader;
+mod liveness;
+mod members;
 mod node;
+mod observer;
+mod operator;
+mod peers;
+mod propose;
+mod quorum;
 mod raft;
+mod restore;
+mod rpc;
+mod service;
 mod snapshots;
 mod snapshotter;
+mod status;
+#[cfg(test)]
+mod testing;
 mod view;
+mod voter_id;
 
-pub use client::{Applied, Metadata, ProposeError};
-pub use node::{Node, NodeConfig, StartError};
+pub use archive::ArchiveConfig;
+pub use client::{Applied, Metadata, ProposeError, Renewal};
+pub use forming::{FormError, Formed, Hello, HelloAnswer};
+pub use members::{ChangeError, Join, JoinAnswer, MembershipChange};
+pub use node::{Node, NodeConfig, StartError, Timing};
+pub use observer::{Observer, ObserverConfig};
+pub use operator::Operator;
+pub use restore::{
+    LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreConfig, RestoreError,
+    RestoreReport, RestoreStep, restore,
+};
+pub use status::{
+    AgentCondition, AgentStatus, ArchiveStatus, ArchiveTrouble, ClusterStatus, VoterStatus,
+};
+pub use voter_id::{ParseVoterIdError, Peer, VoterId};

@@ -34,7 +34,11 @@ fn open(disk: &ForgetfulDisk) -> (LogStore, StateMachine) {
     }
     let log = LogStore::open(Arc::clone(&shared), log_dir, 64 << 10, growth()).unwrap();
     let (snapshots, current) = Snapshots::open(shared, snapshot_dir, log.begin()).unwrap();
-    let state_machine = StateMachine::new(Arc::new(View::new(current)), Arc::new(snapshots));
+    let state_machine = StateMachine::new(
+        Arc::new(View::new(current)),
+        Arc::new(snapshots),
+        Arc::default(),
+    );
     (log, state_machine)
 }
 

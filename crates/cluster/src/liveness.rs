@@ -1,0 +1,224 @@
+//! Leases of agents, kept by whoever leads.
+//!
+//! An agent renews its lease with the leader; when that has not happened for a lease's length, the
+//! leader has the registration ended. Renewals are in the leader's memory only: a new leader gives
+//! every agent a full lease, and so does one that was not running itself for a while. A lease decides
+//! whom clients are sent to. Who may write is decided by the epoch, in the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use alluvium_metadata::{Agent, AgentOrigin, Command, State};
+use alluvium_types::{AgentEpoch, AgentId, Clock};
+
+use crate::service::NodeService;
+
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often agents that ended long ago are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// How long an agent that has ended is remembered: as long as one that comes back with its disk
+/// should be the agent that it was.
+const REMEMBERED_MILLIS: i64 = 24 * 3_600 * 1_000;
+
+/// The leases of all agents.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    lease: Duration,
+    agents: Mutex<BTreeMap<(AgentId, AgentEpoch), Renewed>>,
+}
+
+/// What the leader knows of an agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewed {
+    /// From when its lease runs.
+    since: Instant,
+    /// When it renewed it itself, and how many entries its view was behind.
+    pub(crate) asked: Option<(Instant, u64)>,
+}
+
+impl Leases {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            agents: Mutex::default(),
+        }
+    }
+
+    /// How long a lease is.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Gives an agent, whose view is `lag` entries behind, another lease.
+    pub(crate) fn renew(&self, origin: AgentOrigin, lag: u64) {
+        let now = Instant::now();
+        let renewed = Renewed {
+            since: now,
+            asked: Some((now, lag)),
+        };
+        self.agents().insert(key(origin), renewed);
+    }
+
+    /// What is known of an agent.
+    pub(crate) fn of(&self, origin: AgentOrigin) -> Option<Renewed> {
+        self.agents().get(&key(origin)).copied()
+    }
+
+    /// Gives everyone a full lease from when they are next looked at.
+    fn begin_anew(&self) {
+        self.agents().clear();
+    }
+
+    /// Those whose lease ran out, of the agents that there are. Whoever is new gets a full one.
+    fn expired(&self, current: &[AgentOrigin]) -> Vec<AgentOrigin> {
+        let now = Instant::now();
+        let mut agents = self.agents();
+        let known: BTreeSet<_> = current.iter().copied().map(key).collect();
+        agents.retain(|agent, _| known.contains(agent));
+        let fresh = Renewed {
+            since: now,
+            asked: None,
+        };
+        current
+            .iter()
+            .filter(|origin| {
+                let renewed = agents.entry(key(**origin)).or_insert(fresh);
+                now.duration_since(renewed.since) > self.lease
+            })
+            .copied()
+            .collect()
+    }
+
+    fn agents(&self) -> MutexGuard<'_, BTreeMap<(AgentId, AgentEpoch), Renewed>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(origin: AgentOrigin) -> (AgentId, AgentEpoch) {
+    (origin.agent, origin.epoch)
+}
+
+/// The registrations that have not ended.
+fn current(state: &State) -> Vec<AgentOrigin> {
+    let agents = state.agents().filter(|agent| agent.ended_at().is_none());
+    agents.map(Agent::origin).collect()
+}
+
+/// Ends the registrations whose leases ran out, whenever this node leads. Runs until told to stop.
+pub(crate) async fn watch_leases(
+    service: Arc<NodeService>,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let leases = service.leases();
+    let mut led = None;
+    let mut looked = Instant::now();
+    let mut forget = Instant::now() + FORGET_EVERY;
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = sleep(TICK) => {}
+        }
+        let standing = service.voter().standing();
+        let leads = standing.leads().then_some(standing.term);
+        // A process that did not run, or did not lead, has not heard who renewed meanwhile.
+        let slept = looked.elapsed() > leases.lease() / 2;
+        looked = Instant::now();
+        if leads != led || slept {
+            leases.begin_anew();
+            led = leads;
+        }
+        if leads.is_none() || service.voter().is_heard().is_err() {
+            continue;
+        }
+        let expired = leases.expired(&service.view().read(|view| current(&view.state)));
+        if !expired.is_empty() {
+            tracing::warn!(agents = ?names(&expired), "ending agents whose leases ran out");
+            let at = clock.now();
+            let end = Command::EndAgents {
+                agents: expired,
+                at,
+            };
+            offer(&service, &end).await;
+        }
+        if Instant::now() >= forget {
+            forget = Instant::now() + FORGET_EVERY;
+            let ended_before = clock.now().saturating_sub(REMEMBERED_MILLIS);
+            let ended = |state: &State| {
+                let mut ends = state.agents().filter_map(Agent::ended_at);
+                ends.any(|at| at < ended_before)
+            };
+            if service.view().read(|view| ended(&view.state)) {
+                offer(&service, &Command::ForgetAgents { ended_before }).await;
+            }
+        }
+    }
+}
+
+/// Offers once: what is not taken comes up again, if this node leads still.
+async fn offer(service: &NodeService, command: &Command) {
+    let Ok(encoded) = postcard::to_stdvec(command) else {
+        return;
+    };
+    if let Err(error) = service.voter().offer(&[Bytes::from(encoded)]).await {
+        tracing::debug!(?error, "cannot end agents now");
+    }
+}
+
+fn names(agents: &[AgentOrigin]) -> Vec<i32> {
+    agents.iter().map(|origin| origin.agent.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    fn origin(agent: i32, epoch: u64) -> AgentOrigin {
+        AgentOrigin {
+            agent: AgentId(agent),
+            epoch: AgentEpoch(epoch),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_renews_lives_and_whoever_does_not_ends_after_a_lease() {
+        let leases = Leases::new(LEASE);
+        let (busy, quiet) = (origin(1, 1), origin(2, 5));
+        for _ in 0..20 {
+            assert_eq!(leases.expired(&[busy, quiet]), []);
+            leases.renew(busy, 3);
+            sleep(TICK).await;
+        }
+        leases.renew(busy, 0);
+        sleep(TICK).await;
+        assert_eq!(leases.expired(&[busy, quiet]), [quiet]);
+        // It registered again: its new registration has a lease of its own.
+        let again = origin(2, 6);
+        assert_eq!(leases.expired(&[busy, again]), []);
+        assert!(leases.of(quiet).is_none());
+        assert_eq!(leases.of(busy).unwrap().asked.unwrap().1, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leader_gives_everyone_a_full_lease() {
+        let leases = Leases::new(LEASE);
+        let agent = origin(1, 1);
+        assert_eq!(leases.expired(&[agent]), []);
+        sleep(LEASE * 2).await;
+        leases.begin_anew();
+        assert_eq!(leases.expired(&[agent]), []);
+        sleep(LEASE - TICK).await;
+        assert_eq!(leases.expired(&[agent]), []);
+        sleep(TICK * 2).await;
+        assert_eq!(leases.expired(&[agent]), [agent]);
+    }
+}
