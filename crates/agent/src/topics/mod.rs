@@ -17,6 +17,7 @@ mod placement;
 mod reasons;
 mod settings;
 mod topic_configs;
+mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use describe::{ConfigSource, DescribedConfig, Synonym};
 pub use names::{check_name, is_internal};
 pub use placement::Placement;
 pub use topic_configs::{TOPIC_CONFIGS, topic_config};
+pub use zone::zone_of_client;
 
 /// Rules, defaults and the static configuration of the process. Cheap to clone.
 #[derive(Clone, Debug)]

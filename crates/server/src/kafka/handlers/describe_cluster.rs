@@ -1,5 +1,7 @@
-//! DescribeCluster: the agents of the cluster.
+//! DescribeCluster: the agents of the cluster. Fenced (KIP-1073) are those that are not named to
+//! clients: they drain, or their lease has ended.
 
+use alluvium_metadata::Standing;
 use alluvium_protocol::message;
 use alluvium_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use alluvium_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse, StrBytes};
@@ -7,6 +9,7 @@ use alluvium_types::ErrorCode;
 
 use super::RequestContext;
 use super::authorized_operations::{CLUSTER, NOT_ASKED};
+use super::hints::controller;
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
@@ -39,7 +42,6 @@ pub(crate) async fn handle(
         response.error_message = Some(message.into());
         return response;
     }
-    response.controller_id = agent.origin.agent.0;
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER;
     }
@@ -49,14 +51,17 @@ pub(crate) async fn handle(
             .map(|id| id.to_string())
             .unwrap_or_default();
         response.cluster_id = id.into();
+        response.controller_id = controller(state, context);
         response.brokers = state
             .agents()
+            .filter(|agent| request.include_fenced_brokers || agent.standing == Standing::Live)
             .map(|agent| {
                 message!(DescribeClusterBroker {
                     broker_id: agent.id.0,
                     host: agent.host.as_str().into(),
                     port: i32::from(agent.port),
                     rack: agent.zone.as_deref().map(StrBytes::from),
+                    is_fenced: agent.standing != Standing::Live,
                 })
             })
             .collect();

@@ -1,6 +1,6 @@
 //! DescribeTopicPartitions (KIP-966): topics in pages of bounded size.
 
-use alluvium_agent::topics::{Placement, check_name, is_internal};
+use alluvium_agent::topics::{check_name, is_internal};
 use alluvium_metadata::{Partition, State, Topic};
 use alluvium_protocol::message;
 use alluvium_protocol::messages::describe_topic_partitions_response::{
@@ -13,10 +13,11 @@ use alluvium_types::{ErrorCode, PartitionIndex};
 
 use super::RequestContext;
 use super::authorized_operations::TOPIC;
+use super::hints::Hints;
 
 /// An answer under construction.
-struct Page {
-    placement: Placement,
+struct Page<'a> {
+    hints: Hints<'a>,
     /// Partitions that still fit.
     room: PartitionIndex,
     topics: Vec<DescribeTopicPartitionsResponseTopic>,
@@ -40,6 +41,11 @@ pub(crate) async fn handle(
     names.sort_unstable();
     names.dedup();
     names.retain(|name| *name >= start);
+    let is_unknown = |state: &State| names.iter().any(|name| find(state, name).is_none());
+    if request.topics.is_empty() || agent.metadata.read(is_unknown) {
+        // Made through another agent just now, perhaps.
+        let _ = agent.catch_up().await;
+    }
     let page = agent.metadata.read(|state| {
         let most = agent
             .topics
@@ -49,9 +55,8 @@ pub(crate) async fn handle(
             limit if limit > 0 => limit.min(most),
             _ => most,
         };
-        let placement = Placement::of(state);
         let mut page = Page {
-            placement,
+            hints: Hints::of(state, context),
             room,
             topics: Vec::new(),
             next: None,
@@ -80,7 +85,7 @@ fn find<'a>(state: &'a State, name: &str) -> Option<&'a Topic> {
     state.topic_by_name(name)
 }
 
-impl Page {
+impl Page<'_> {
     fn fill<'a>(
         &mut self,
         topics: impl Iterator<Item = (&'a str, Option<&'a Topic>)>,
@@ -128,11 +133,9 @@ impl Page {
         topic: &Topic,
         partition: PartitionIndex,
     ) -> DescribeTopicPartitionsResponsePartition {
-        let replicas = self
-            .placement
-            .replicas(topic.id, partition, topic.replication_factor, None);
-        let replicas: Vec<i32> = replicas.into_iter().map(|agent| agent.0).collect();
+        let replicas = self.hints.replicas(topic, partition);
         message!(DescribeTopicPartitionsResponsePartition {
+            error_code: self.hints.error().code(),
             partition_index: partition,
             leader_id: replicas.first().copied().unwrap_or(-1),
             leader_epoch: 0,

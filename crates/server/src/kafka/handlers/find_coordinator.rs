@@ -1,5 +1,6 @@
-//! FindCoordinator: which node looks after a group. There is one agent, and it is this one.
+//! FindCoordinator: which agent looks after a group.
 
+use alluvium_metadata::State;
 use alluvium_protocol::message;
 use alluvium_protocol::messages::find_coordinator_response::Coordinator;
 use alluvium_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse, StrBytes};
@@ -30,9 +31,14 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let node = this_node(context);
     let find = |key: StrBytes| {
-        let found = find(&key, request.key_type, node.as_ref());
+        let node = |group: &str| {
+            context
+                .agent
+                .metadata
+                .read(|state| coordinator_of(state, group))
+        };
+        let found = find(&key, request.key_type, node);
         if let Err((code, reason)) = &found {
             let client = &context.client_host;
             warn!(%key, %code, client, reason, "FindCoordinator refused for a key");
@@ -50,19 +56,18 @@ pub(crate) async fn handle(
     single(find(request.key).1)
 }
 
-fn this_node(context: &RequestContext) -> Option<Node> {
-    let origin = context.agent.origin;
-    context.agent.metadata.read(|state| {
-        let agent = state.agents().find(|agent| agent.id == origin.agent)?;
-        Some(Node {
-            id: agent.id.0,
-            host: agent.host.clone(),
-            port: agent.port,
-        })
+/// The agent that is to coordinate a group, as the view says. Should that be out of date, the agent
+/// named sends the client back here.
+fn coordinator_of(state: &State, group: &str) -> Option<Node> {
+    let agent = state.agent(state.coordinator_of(group)?)?;
+    Some(Node {
+        id: agent.id.0,
+        host: agent.host.clone(),
+        port: agent.port,
     })
 }
 
-fn find<'a>(key: &str, key_type: i8, node: Option<&'a Node>) -> Result<&'a Node, Refusal> {
+fn find(key: &str, key_type: i8, node: impl FnOnce(&str) -> Option<Node>) -> Result<Node, Refusal> {
     // A retriable code would keep clients waiting for what does not come.
     let unsupported = |what: &str| {
         Err((
@@ -75,10 +80,10 @@ fn find<'a>(key: &str, key_type: i8, node: Option<&'a Node>) -> Result<&'a Node,
             ErrorCode::InvalidGroupId,
             "the group id is empty".to_owned(),
         )),
-        GROUP => node.ok_or_else(|| {
+        GROUP => node(key).ok_or_else(|| {
             (
                 ErrorCode::CoordinatorNotAvailable,
-                "the agent is not registered".to_owned(),
+                "no agent is live".to_owned(),
             )
         }),
         TRANSACTION => unsupported("transactions"),
@@ -90,7 +95,7 @@ fn find<'a>(key: &str, key_type: i8, node: Option<&'a Node>) -> Result<&'a Node,
     }
 }
 
-fn coordinator(key: StrBytes, found: Result<&Node, Refusal>) -> Coordinator {
+fn coordinator(key: StrBytes, found: Result<Node, Refusal>) -> Coordinator {
     match found {
         Ok(node) => message!(Coordinator {
             key,
@@ -109,7 +114,7 @@ fn coordinator(key: StrBytes, found: Result<&Node, Refusal>) -> Coordinator {
     }
 }
 
-fn single(found: Result<&Node, Refusal>) -> FindCoordinatorResponse {
+fn single(found: Result<Node, Refusal>) -> FindCoordinatorResponse {
     match found {
         Ok(node) => message!(FindCoordinatorResponse {
             node_id: node.id,
@@ -134,23 +139,23 @@ mod tests {
 
     #[test]
     fn a_transaction_is_refused_for_good_and_a_group_is_found_in_every_version() {
-        let node = Node {
-            id: 1,
-            host: "h".into(),
-            port: 9092,
+        let node = |_: &str| {
+            Some(Node {
+                id: 1,
+                host: "h".into(),
+                port: 9092,
+            })
         };
-        assert_eq!(find("g", GROUP, Some(&node)).unwrap().port, 9092);
-        let code = |key, key_type, node| find(key, key_type, node).unwrap_err().0;
-        assert_eq!(
-            code("t", TRANSACTION, Some(&node)),
-            ErrorCode::UnsupportedVersion
-        );
-        assert_eq!(code("t", 9, Some(&node)), ErrorCode::InvalidRequest);
-        assert_eq!(code("", GROUP, Some(&node)), ErrorCode::InvalidGroupId);
-        assert_eq!(code("g", GROUP, None), ErrorCode::CoordinatorNotAvailable);
+        assert_eq!(find("g", GROUP, node).unwrap().port, 9092);
+        let code = |key, key_type| find(key, key_type, node).unwrap_err().0;
+        assert_eq!(code("t", TRANSACTION), ErrorCode::UnsupportedVersion);
+        assert_eq!(code("t", 9), ErrorCode::InvalidRequest);
+        assert_eq!(code("", GROUP), ErrorCode::InvalidGroupId);
+        let nobody = find("g", GROUP, |_| None).unwrap_err();
+        assert_eq!(nobody.0, ErrorCode::CoordinatorNotAvailable);
         for version in 0..=6 {
             for key_type in [GROUP, TRANSACTION] {
-                let found = find("g", key_type, Some(&node));
+                let found = find("g", key_type, node);
                 let response = if version < BATCHED {
                     single(found)
                 } else {

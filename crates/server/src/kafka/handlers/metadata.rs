@@ -1,8 +1,9 @@
-//! Metadata: agents, topics and partitions; topics are made on first use.
+//! Metadata: agents, topics and partitions; topics are made on first use. Clients are sent to agents
+//! of their own zone where there are any.
 
 use std::collections::HashMap;
 
-use alluvium_agent::topics::{NewTopic, Placement, check_name, is_internal};
+use alluvium_agent::topics::{NewTopic, check_name, is_internal};
 use alluvium_metadata::{Partition, Refusal, State, Topic};
 use alluvium_protocol::message;
 use alluvium_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -15,6 +16,7 @@ use alluvium_types::{ErrorCode, TopicId};
 use futures::StreamExt;
 
 use super::authorized_operations::{CLUSTER, NOT_ASKED, TOPIC};
+use super::hints::{Hints, controller};
 use super::{RequestContext, refusal};
 
 /// Topics of one request that are made at once.
@@ -29,13 +31,17 @@ pub(crate) async fn handle(context: &RequestContext, request: MetadataRequest) -
         Some(topics) if topics.is_empty() && context.version < FIRST_WITH_NONE => None,
         topics => topics,
     };
+    if is_unknown(context, wanted.as_deref()) {
+        // Made through another agent just now, perhaps. If the quorum does not answer, the view is
+        // taken as it is.
+        let _ = context.agent.catch_up().await;
+    }
     let refusals = match &wanted {
         Some(topics) if request.allow_auto_topic_creation => create_missing(context, topics).await,
         _ => HashMap::new(),
     };
     let agent = &context.agent;
     let mut response = message!(MetadataResponse {
-        controller_id: agent.origin.agent.0,
         cluster_authorized_operations: NOT_ASKED,
     });
     if request.include_cluster_authorized_operations {
@@ -47,17 +53,18 @@ pub(crate) async fn handle(context: &RequestContext, request: MetadataRequest) -
         NOT_ASKED
     };
     agent.metadata.read(|state| {
-        let placement = Placement::of(state);
+        let hints = Hints::of(state, context);
+        response.controller_id = controller(state, context);
         response.cluster_id = state.cluster_id().map(|id| id.to_string().into());
-        response.brokers = state.agents().map(broker).collect();
+        response.brokers = state.live_agents().map(broker).collect();
         response.topics = match &wanted {
             None => state
                 .topics()
-                .map(|topic| known(topic, &placement, operations))
+                .map(|topic| known(topic, &hints, operations))
                 .collect(),
             Some(topics) => topics
                 .iter()
-                .map(|wanted| one(state, &placement, wanted, operations, &refusals))
+                .map(|wanted| one(state, &hints, wanted, operations, &refusals))
                 .collect(),
         };
     });
@@ -67,6 +74,22 @@ pub(crate) async fn handle(context: &RequestContext, request: MetadataRequest) -
         }
     }
     response
+}
+
+/// Whether the view lacks a topic that is asked for. When all are, nobody can tell.
+fn is_unknown(context: &RequestContext, topics: Option<&[MetadataRequestTopic]>) -> bool {
+    let Some(topics) = topics else { return true };
+    context
+        .agent
+        .metadata
+        .read(|state| topics.iter().any(|topic| find(state, topic).is_none()))
+}
+
+fn find<'a>(state: &'a State, wanted: &MetadataRequestTopic) -> Option<&'a Topic> {
+    match &wanted.name {
+        Some(name) => state.topic_by_name(name),
+        None => state.topic(topic_id(wanted.topic_id)),
+    }
 }
 
 /// Makes topics that are named and missing; what was refused, by name.
@@ -127,18 +150,13 @@ fn broker(agent: &alluvium_metadata::Agent) -> MetadataResponseBroker {
 
 fn one(
     state: &State,
-    placement: &Placement,
+    hints: &Hints,
     wanted: &MetadataRequestTopic,
     operations: i32,
     refusals: &HashMap<StrBytes, Refusal>,
 ) -> MetadataResponseTopic {
-    let id = topic_id(wanted.topic_id);
-    let found = match &wanted.name {
-        Some(name) => state.topic_by_name(name),
-        None => state.topic(id),
-    };
-    if let Some(topic) = found {
-        return known(topic, placement, operations);
+    if let Some(topic) = find(state, wanted) {
+        return known(topic, hints, operations);
     }
     let code = match &wanted.name {
         None => ErrorCode::UnknownTopicId,
@@ -154,7 +172,7 @@ fn one(
         topic_id: uuid(if wanted.name.is_some() {
             TopicId::ZERO
         } else {
-            id
+            topic_id(wanted.topic_id)
         }),
         is_internal: wanted.name.as_deref().is_some_and(is_internal),
         topic_authorized_operations: NOT_ASKED,
@@ -169,11 +187,11 @@ fn shown(code: ErrorCode) -> ErrorCode {
     }
 }
 
-fn known(topic: &Topic, placement: &Placement, operations: i32) -> MetadataResponseTopic {
+fn known(topic: &Topic, hints: &Hints, operations: i32) -> MetadataResponseTopic {
     let partitions = (0..Partition::count(&topic.partitions)).map(|partition| {
-        let replicas = placement.replicas(topic.id, partition, topic.replication_factor, None);
-        let replicas: Vec<i32> = replicas.into_iter().map(|agent| agent.0).collect();
+        let replicas = hints.replicas(topic, partition);
         message!(MetadataResponsePartition {
+            error_code: hints.error().code(),
             partition_index: partition,
             leader_id: replicas.first().copied().unwrap_or(-1),
             leader_epoch: 0,

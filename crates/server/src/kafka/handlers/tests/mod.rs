@@ -1,5 +1,6 @@
 //! The admin APIs as clients see them. Every answer must be encodable in its version.
 
+mod agents;
 mod configs;
 mod groups;
 mod topics;
