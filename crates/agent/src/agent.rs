@@ -3,18 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
 use alluvium_cluster::{Metadata, ProposeError};
-use alluvium_metadata::{AgentOrigin, Command, Outcome, RegisterAgent};
+use alluvium_metadata::{AgentOrigin, Command, Outcome, RegisterAgent, State};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::cache::Cache;
-use alluvium_types::{Clock, TopicId, limits};
+use alluvium_types::{AgentId, Clock, TopicId, limits};
 
 use crate::fetch::Fetch;
+use crate::freshness::Freshness;
 use crate::groups::Groups;
+use crate::lease::{self, Lease};
 use crate::produce::Produce;
 use crate::producer_ids::ProducerIds;
+use crate::registration::Registration;
 use crate::settle::Settler;
 use crate::topics::Topics;
+
+/// How long the quorum is given to hear that the agent leaves.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Within this time other agents have heard that one leaves.
+const HEARSAY: Duration = Duration::from_millis(300);
+
+/// How long clients that still send are told to go elsewhere before their connections are closed.
+const LINGER: Duration = Duration::from_millis(700);
 
 /// How an agent behaves. Sizes are bytes.
 #[derive(Clone, Debug)]
@@ -84,8 +98,6 @@ pub enum AgentError {
 pub struct Agent {
     /// The cluster's metadata.
     pub metadata: Metadata,
-    /// Who this agent is; carried by its commands.
-    pub origin: AgentOrigin,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
     /// Topics and configuration.
@@ -98,7 +110,10 @@ pub struct Agent {
     pub groups: Groups,
     /// Producer ids for InitProducerId.
     pub producer_ids: ProducerIds,
+    registration: Registration,
+    freshness: Freshness,
     settler: Settler,
+    lease: Lease,
 }
 
 impl Agent {
@@ -122,15 +137,19 @@ impl Agent {
             at: clock.now(),
             cluster_id,
         };
-        let applied = metadata.propose(Command::RegisterAgent(register)).await?;
-        let Outcome::AgentRegistered(origin) = applied.outcome else {
-            return Err(AgentError::Refused(applied.outcome));
-        };
+        let registration = lease::register(&metadata, register.clone()).await?;
+        let lease = Lease::start(
+            registration.clone(),
+            register,
+            metadata.clone(),
+            Arc::clone(&clock),
+        );
+        let freshness = Freshness::of(&metadata);
         let cache = Cache::new(bucket.clone(), config.cache_bytes);
-        let fetch = Fetch::start(&config, metadata.clone(), cache);
+        let fetch = Fetch::start(&config, metadata.clone(), freshness.clone(), cache);
         let produce = Produce::start(
             &config,
-            origin,
+            registration.clone(),
             metadata.clone(),
             bucket.clone(),
             Arc::clone(&clock),
@@ -139,33 +158,119 @@ impl Agent {
         );
         let settler = Settler::start(
             &config,
-            origin,
+            registration.clone(),
             metadata.clone(),
             bucket,
             Arc::clone(&clock),
         );
-        let groups = Groups::start(origin, metadata.clone(), Arc::clone(&clock), topics.clone());
+        let groups = Groups::start(
+            registration.clone(),
+            freshness.clone(),
+            metadata.clone(),
+            Arc::clone(&clock),
+            topics.clone(),
+        );
         let producer_ids = ProducerIds::new(metadata.clone());
         Ok(Arc::new(Self {
             metadata,
-            origin,
             clock,
             topics,
             produce,
             fetch,
             groups,
             producer_ids,
+            registration,
+            freshness,
             settler,
+            lease,
         }))
     }
 
-    /// Flushes what producers wait for, settles, stops every task. Call after the listeners stopped
-    /// taking requests.
+    /// The agent's id, which stays as long as its identity is remembered.
+    #[must_use]
+    pub fn id(&self) -> AgentId {
+        self.registration.id()
+    }
+
+    /// The agent's registration as it is now; its epoch changes when the lease had ended.
+    #[must_use]
+    pub fn origin(&self) -> AgentOrigin {
+        self.registration.origin()
+    }
+
+    /// Whether the agent has heard of the quorum lately. While it has not, others may stand in its
+    /// place: it coordinates no groups, and clients do better to go elsewhere.
+    #[must_use]
+    pub fn lease_valid(&self) -> bool {
+        self.registration.lease_valid()
+    }
+
+    /// Brings the view up to date for a request that asks for what the view does not know: it may
+    /// have learned of it from another agent. Shared by all who wait, and at most some dozens a
+    /// second; waits for two seconds at most.
+    ///
+    /// # Errors
+    /// The quorum is not available, and the view may lag.
+    pub async fn catch_up(&self) -> Result<(), ProposeError> {
+        self.freshness.catch_up().await
+    }
+
+    /// Waits until the view holds everything that was committed when the call was made: for answers
+    /// that must be linearizable each time. Shared by all who wait.
+    ///
+    /// # Errors
+    /// The quorum is not available.
+    pub async fn current(&self) -> Result<(), ProposeError> {
+        self.freshness.current().await
+    }
+
+    /// Resolves, with the reason, when the agent cannot go on and must be started again.
+    pub async fn failed(&self) -> String {
+        self.lease.over().await
+    }
+
+    /// Makes ready to leave, while clients are still served: the agent is named to nobody any more,
+    /// its groups are handed over, what producers wait for is stored and answered, and what they
+    /// send from here on they are told to send elsewhere. [`Self::shutdown`] comes next.
+    pub async fn drain(&self) {
+        self.registration.leave();
+        let origin = self.origin();
+        let drain = self.metadata.propose(Command::DrainAgent { origin });
+        match timeout(FAREWELL, drain).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leaving without saying so before"),
+            Err(_) => {
+                tracing::warn!("leaving without saying so before: the quorum does not answer")
+            }
+        }
+        self.groups.hand_over();
+        let others = |state: &State| state.live_agents().any(|agent| agent.id != origin.agent);
+        if !self.metadata.read(others) {
+            return;
+        }
+        // First the other agents hear of it, then clients ask them.
+        sleep(HEARSAY).await;
+        self.produce.shutdown().await;
+        sleep(LINGER).await;
+    }
+
+    /// Flushes what producers wait for, settles, stops every task, and gives the registration back.
+    /// Call after the listeners stopped taking requests.
     pub async fn shutdown(&self) {
+        self.registration.leave();
         self.produce.shutdown().await;
         self.groups.shutdown().await;
         self.settler.shutdown().await;
         self.fetch.shutdown().await;
+        self.lease.shutdown().await;
+        let agents = vec![self.origin()];
+        let at = self.clock.now();
+        let end = self.metadata.propose(Command::EndAgents { agents, at });
+        match timeout(FAREWELL, end).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the lease is left to run out"),
+            Err(_) => tracing::debug!("the lease is left to run out: the quorum does not answer"),
+        }
     }
 }
 
@@ -215,8 +320,8 @@ mod tests {
         assert_eq!(metadata.read(alluvium_metadata::State::inline_bytes), 0);
 
         let second = start().await;
-        assert_eq!(second.origin.agent, first.origin.agent);
-        assert!(second.origin.epoch > first.origin.epoch);
+        assert_eq!(second.id(), first.id());
+        assert!(second.origin().epoch > first.origin().epoch);
         let connection = second.produce.connect();
         // A retry of what the first one answered, then the next.
         assert_eq!(

@@ -5,14 +5,21 @@
 //! read from recent chunks, the cache or the bucket ([`fetch`]); inline bytes are gathered into
 //! objects in the background ([`settle`]); groups live in the memory of their coordinator
 //! ([`groups`]); topics and configuration are checked here before a command is made ([`topics`]).
+//!
+//! Agents are many and come and go. Each is registered with the quorum under a lease (`lease`,
+//! `registration`): it takes produces for any partition, reads its own view, and brings that up to
+//! date when a client knows more than it does (`freshness`).
 
 mod agent;
 mod backoff;
 pub mod budget;
 pub mod fetch;
+mod freshness;
 pub mod groups;
+mod lease;
 pub mod produce;
 pub mod producer_ids;
+mod registration;
 pub mod settle;
 mod task;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! with their offsets in place, and one command moves the runs there. A run that changed meanwhile
 //! (its topic was deleted, its log start moved) stays as it is; an object that no run moved to is an
 //! orphan. Nothing that fails here ends the task: the next round tries again.
+//!
+//! Each partition is settled by one of the live agents, by rendezvous hashing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,15 +17,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::{Metadata, ProposeError};
-use alluvium_metadata::{AgentOrigin, Command, Outcome, Partition, RunLocation, Settle, SettleRun};
+use alluvium_metadata::{
+    Command, Outcome, Partition, Refusal, RunLocation, Settle, SettleRun, State, rendezvous,
+};
 use alluvium_objects::{BuiltObject, Level, ObjectWriter, key};
 use alluvium_protocol::batch::{self, BatchError, BatchHeader};
 use alluvium_storage::bucket::{Bucket, BucketError};
 use alluvium_types::hash::HashMap;
-use alluvium_types::{Clock, ObjectId, Offset, TopicPartition};
+use alluvium_types::{AgentId, Clock, ErrorCode, ObjectId, Offset, TopicPartition};
 
 use crate::AgentConfig;
 use crate::backoff::Backoff;
+use crate::registration::Registration;
 use crate::task::ended;
 
 /// Most bytes of one settled object.
@@ -49,7 +54,7 @@ pub struct Settler {
 impl Settler {
     pub(crate) fn start(
         config: &AgentConfig,
-        origin: AgentOrigin,
+        registration: Registration,
         metadata: Metadata,
         bucket: Bucket,
         clock: Arc<dyn Clock>,
@@ -58,7 +63,7 @@ impl Settler {
         let settling = Settling {
             settle_bytes: config.settle_bytes.max(1),
             settle_interval: config.settle_interval,
-            origin,
+            registration,
             metadata,
             bucket,
             clock,
@@ -99,8 +104,10 @@ enum SettleError {
     Bucket(#[from] BucketError),
     #[error("{0}")]
     Propose(#[from] ProposeError),
-    #[error("the quorum refused it: {0:?}")]
-    Refused(Outcome),
+    #[error("the quorum refused it: {0}")]
+    Refused(Refusal),
+    #[error("the quorum answered something else: {0:?}")]
+    Unexpected(Outcome),
     #[error("no answer within {ROUND_DEADLINE:?}")]
     TimedOut,
 }
@@ -108,7 +115,7 @@ enum SettleError {
 struct Settling {
     settle_bytes: u64,
     settle_interval: Duration,
-    origin: AgentOrigin,
+    registration: Registration,
     metadata: Metadata,
     bucket: Bucket,
     clock: Arc<dyn Clock>,
@@ -161,7 +168,7 @@ impl Settling {
     }
 
     fn inline_bytes(&self) -> u64 {
-        self.metadata.read(alluvium_metadata::State::inline_bytes)
+        self.metadata.read(State::inline_bytes)
     }
 
     /// True when the round went well; else after a pause.
@@ -205,13 +212,18 @@ impl Settling {
             return Ok(0);
         }
         let started = Instant::now();
-        let (built, runs) = build(ObjectId(alluvium_types::random::value()), self.clock.now(), &stretches);
+        let (built, runs) = build(
+            ObjectId(alluvium_types::random::value()),
+            self.clock.now(),
+            &stretches,
+        );
         drop(stretches);
         if runs.is_empty() {
             return Ok(0);
         }
+        let origin = self.registration.origin();
         let settle = Settle {
-            origin: self.origin,
+            origin,
             object: built.object,
             bytes: built.bytes,
             runs: runs.clone(),
@@ -220,8 +232,15 @@ impl Settling {
         let written = timeout(ROUND_DEADLINE, self.bucket.create(&name, built.parts));
         written.await.map_err(|_| SettleError::TimedOut)??;
         let proposed = self.metadata.propose(Command::Settle(settle)).await?;
-        let Outcome::Settled(moved) = proposed.outcome else {
-            return Err(SettleError::Refused(proposed.outcome));
+        let moved = match proposed.outcome {
+            Outcome::Settled(moved) => moved,
+            Outcome::Refused(refusal) => {
+                if refusal.code == ErrorCode::StaleBrokerEpoch {
+                    self.registration.lost(origin);
+                }
+                return Err(SettleError::Refused(refusal));
+            }
+            other => return Err(SettleError::Unexpected(other)),
         };
         for run in &runs {
             self.settled_to.insert(run.partition, run.end_offset);
@@ -235,13 +254,17 @@ impl Settling {
         Ok(moved.iter().filter(|moved| **moved).count())
     }
 
-    /// The inline bytes, sorted by partition and offset.
+    /// The inline bytes of this agent's share, sorted by partition and offset.
     fn gather(&mut self) -> Vec<Stretch> {
         let settled_to = &mut self.settled_to;
+        let me = self.registration.id();
         self.metadata.read(|state| {
             settled_to.retain(|partition, _| state.partition(*partition).is_some());
             let mut gathered = Gathered::default();
             for at in state.inline_partitions() {
+                if !is_share(state, me, at) {
+                    continue;
+                }
                 let Some(partition) = state.partition(at) else {
                     continue;
                 };
@@ -256,6 +279,15 @@ impl Settling {
             gathered.stretches
         })
     }
+}
+
+/// Whether an agent is the one to settle a partition. Two may think so for a moment, while agents
+/// come and go: a run moves once, and the other's object is an orphan. The last agent of all settles
+/// everything.
+fn is_share(state: &State, agent: AgentId, at: TopicPartition) -> bool {
+    let key = rendezvous::partition_key(at.topic, at.partition);
+    let live = state.live_agents().map(|agent| agent.id);
+    rendezvous::first(key, live).is_none_or(|first| first == agent)
 }
 
 #[derive(Default)]
@@ -349,7 +381,7 @@ impl Stretch {
         if offset != self.end_offset {
             let reason = format!("batches end at {offset}, the run at {}", self.end_offset);
             return Err(BatchError {
-                code: alluvium_types::ErrorCode::CorruptMessage,
+                code: ErrorCode::CorruptMessage,
                 reason,
             });
         }

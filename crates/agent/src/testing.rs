@@ -11,8 +11,7 @@ use bytes::Bytes;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::{
-    AgentOrigin, Command, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, Outcome,
-    RegisterAgent, RunLocation,
+    Command, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, Outcome, RegisterAgent, RunLocation,
 };
 use alluvium_protocol::batch;
 use alluvium_protocol::compression::Codec;
@@ -25,7 +24,9 @@ use alluvium_types::{Clock, ErrorCode, ManualClock, Offset, TopicId, TopicPartit
 
 use crate::AgentConfig;
 use crate::fetch::{Fetch, ReadLimits, ReadPartition, ReadResult};
+use crate::freshness::Freshness;
 use crate::produce::{PartitionRecords, Pending, Produce, ProducerConnection};
+use crate::registration::Registration;
 use crate::settle::Settler;
 use crate::topics::Topics;
 
@@ -36,7 +37,7 @@ pub(crate) struct Rig {
     pub(crate) metadata: Metadata,
     pub(crate) bucket: Bucket,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) origin: AgentOrigin,
+    pub(crate) registration: Registration,
     pub(crate) produce: Produce,
     pub(crate) fetch: Fetch,
 }
@@ -56,17 +57,23 @@ impl Rig {
     pub(crate) async fn over(config: AgentConfig, bucket: Bucket) -> Self {
         let metadata = Metadata::in_memory();
         let clock = Arc::new(ManualClock::new(NOW));
+        let form = Command::FormCluster {
+            id: TopicId([9; 16]),
+        };
+        metadata.propose(form).await.unwrap();
         let register = Command::RegisterAgent(registration());
         let registered = metadata.propose(register).await.unwrap();
         let Outcome::AgentRegistered(origin) = registered.outcome else {
             panic!("{registered:?}")
         };
         let cache = Cache::new(bucket.clone(), config.cache_bytes);
-        let fetch = Fetch::start(&config, metadata.clone(), cache);
+        let freshness = Freshness::of(&metadata);
+        let fetch = Fetch::start(&config, metadata.clone(), freshness, cache);
+        let registration = Registration::fixed(origin);
         let topics = Topics::new(BTreeMap::new()).unwrap();
         let produce = Produce::start(
             &config,
-            origin,
+            registration.clone(),
             metadata.clone(),
             bucket.clone(),
             Arc::clone(&clock) as Arc<dyn Clock>,
@@ -78,7 +85,7 @@ impl Rig {
             metadata,
             bucket,
             clock,
-            origin,
+            registration,
             produce,
             fetch,
         }
@@ -87,7 +94,8 @@ impl Rig {
     pub(crate) fn settler(&self) -> Settler {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let (metadata, bucket) = (self.metadata.clone(), self.bucket.clone());
-        Settler::start(&self.config, self.origin, metadata, bucket, clock)
+        let registration = self.registration.clone();
+        Settler::start(&self.config, registration, metadata, bucket, clock)
     }
 
     /// Makes a topic; topics are told apart by their first letter.

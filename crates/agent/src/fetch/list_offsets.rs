@@ -37,10 +37,6 @@ pub(super) async fn list_offset(
     partition: TopicPartition,
     spec: OffsetSpec,
 ) -> Result<(Offset, Millis), ErrorCode> {
-    metadata.barrier().await.map_err(|error| {
-        tracing::warn!(%error, "offsets cannot be listed now");
-        ErrorCode::LeaderNotAvailable
-    })?;
     let found = match spec {
         OffsetSpec::Earliest => return look(metadata, partition, |_, it| (it.log_start(), -1)),
         OffsetSpec::Latest { read_committed } => {

@@ -35,6 +35,7 @@ use alluvium_storage::cache::Cache;
 use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition};
 
 use crate::AgentConfig;
+use crate::freshness::Freshness;
 use crate::task::ended;
 
 use plan::Plan;
@@ -47,6 +48,7 @@ pub use recent::Recent;
 #[derive(Debug)]
 pub struct Fetch {
     metadata: Metadata,
+    freshness: Freshness,
     source: Source,
     tail: Tail,
     stop: CancellationToken,
@@ -110,7 +112,12 @@ pub enum OffsetSpec {
 
 impl Fetch {
     /// Starts the read path.
-    pub(crate) fn start(config: &AgentConfig, metadata: Metadata, cache: Cache) -> Self {
+    pub(crate) fn start(
+        config: &AgentConfig,
+        metadata: Metadata,
+        freshness: Freshness,
+        cache: Cache,
+    ) -> Self {
         let tail = Tail::default();
         let stop = CancellationToken::new();
         // Subscribed before anybody can wait.
@@ -119,6 +126,7 @@ impl Fetch {
         let source = Source::new(Recent::new(config.recent_bytes), cache);
         Self {
             metadata,
+            freshness,
             source,
             tail,
             stop,
@@ -135,7 +143,9 @@ impl Fetch {
     ///
     /// Whole batches only; an offset inside a batch gives the whole batch. The first partition that
     /// has records gives at least one batch, however large. An offset below the log start or past
-    /// the high watermark is answered `OffsetOutOfRange`; errors answer at once. Bytes that cannot be
+    /// the high watermark is answered `OffsetOutOfRange`; errors answer at once. What the view does
+    /// not know is looked for behind a barrier first; when there is none to be had, an offset past
+    /// what is known is answered `NotLeaderOrFollower`. Bytes that cannot be
     /// read now, or are not what was written, are answered `KafkaStorageError`, for their partition
     /// only.
     pub async fn read(&self, partitions: &[ReadPartition], limits: ReadLimits) -> Vec<ReadResult> {
@@ -144,7 +154,14 @@ impl Fetch {
     }
 
     async fn wait(&self, partitions: &[ReadPartition], limits: &ReadLimits) -> Vec<Plan> {
-        let plans = self.plan(partitions, limits);
+        let mut plans = self.plan(partitions, limits);
+        if plans.iter().any(Plan::is_miss) {
+            let is_fresh = self.freshness.catch_up().await.is_ok();
+            plans = self.plan(partitions, limits);
+            if !is_fresh {
+                plans.iter_mut().for_each(Plan::doubt);
+            }
+        }
         if limits.max_wait.is_zero() || is_enough(&plans, limits) {
             return plans;
         }
@@ -184,11 +201,11 @@ impl Fetch {
     }
 
     /// Answers ListOffsets: (offset, timestamp), (-1, -1) when no record qualifies. The earliest and
-    /// latest offsets come without a timestamp (-1). Linearizable.
+    /// latest offsets come without a timestamp (-1). As this agent's view says: linearizable behind
+    /// [`Agent::current`](crate::Agent::current), which serves for many partitions.
     ///
     /// # Errors
-    /// `UnknownTopicOrPartition`; `KafkaStorageError` when the bytes cannot be read now;
-    /// `LeaderNotAvailable` when the quorum cannot be reached.
+    /// `UnknownTopicOrPartition`; `KafkaStorageError` when the bytes cannot be read now.
     pub async fn list_offset(
         &self,
         partition: TopicPartition,

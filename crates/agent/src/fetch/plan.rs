@@ -140,6 +140,23 @@ fn plan_partition(
 }
 
 impl Plan {
+    /// Whether a view that lags may be the reason why there is nothing.
+    pub(super) fn is_miss(&self) -> bool {
+        match self.error {
+            ErrorCode::UnknownTopicOrPartition => true,
+            ErrorCode::OffsetOutOfRange => self.offset > self.high_watermark,
+            _ => false,
+        }
+    }
+
+    /// The view may lag: a client must not take an offset that is not here yet for one that is no
+    /// more, and begin somewhere else.
+    pub(super) fn doubt(&mut self) {
+        if self.error == ErrorCode::OffsetOutOfRange && self.is_miss() {
+            self.error = ErrorCode::NotLeaderOrFollower;
+        }
+    }
+
     fn choose_runs(&mut self, state: &State, partition: &Partition) {
         let mut available = 0u64;
         // One byte is planned even where none fits, so that the first batch can be read and so that

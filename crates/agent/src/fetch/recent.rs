@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use alluvium_types::hash::HashMap;
 use alluvium_types::ObjectId;
+use alluvium_types::hash::HashMap;
 
 /// Recently written chunks, in memory, the oldest making room for the newest. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::Change;
-use alluvium_types::hash::HashMap;
 use alluvium_types::TopicPartition;
+use alluvium_types::hash::HashMap;
 
 /// Who waits for which partition. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -5,11 +5,11 @@
 //! generation is applied before the next generation is written, so no member of that generation can
 //! be told its assignment, and read its offsets, before the last commits of the one before it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use alluvium_metadata::{AgentOrigin, Command, CommitOffsets, GroupRecord, OffsetCommit, PutGroup};
-use alluvium_types::hash::{HashMap, HashSet};
+use alluvium_types::hash::HashSet;
 use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
@@ -21,6 +21,7 @@ use super::request::{
 };
 use super::settings::{ALL_GROUPS_BYTES, MEMBER_BYTES, Settings};
 use super::timers::{Timer, Timers};
+use super::work::{Done, Work};
 use crate::budget::Lease;
 
 /// Most assignors that a member may name.
@@ -35,44 +36,10 @@ pub(crate) trait Durable {
     fn group(&self, id: &str) -> Option<Option<GroupRecord>>;
 }
 
-/// Something to make durable.
-#[derive(Debug)]
-enum Work {
-    Commit {
-        group: String,
-        offsets: Vec<OffsetCommit>,
-        waiter: Waiter<ErrorCode>,
-        lease: Option<Lease>,
-    },
-    /// The group's record as it will be when its turn comes.
-    Record(Arc<str>),
-    Delete {
-        group: Arc<str>,
-        waiter: Waiter<ErrorCode>,
-    },
-}
-
-/// What is to be done when a command was applied, or not.
-#[derive(Debug)]
-pub(crate) enum Done {
-    Commit {
-        waiter: Waiter<ErrorCode>,
-        _lease: Option<Lease>,
-    },
-    Record {
-        group: Arc<str>,
-        token: u64,
-    },
-    Delete {
-        group: Arc<str>,
-        waiter: Waiter<ErrorCode>,
-    },
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Coordinator {
-    groups: HashMap<Arc<str>, Group>,
+    groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
     queue: VecDeque<Work>,
     settings: Settings,
@@ -158,7 +125,7 @@ impl Coordinator {
         request
             .protocols
             .retain(|(name, _)| names.insert(name.clone()));
-        if !self.groups.contains_key(request.group.as_str()) {
+        if !self.holds(&request.group) {
             if !request.member_id.is_empty() {
                 let (code, member_id) = (ErrorCode::UnknownMemberId, request.member_id);
                 return waiter.answer(Err(JoinRefused { code, member_id }));
@@ -207,7 +174,7 @@ impl Coordinator {
         if let Err(code) = self.check(&request.group) {
             return waiter.answer(Err(code));
         }
-        if !self.groups.contains_key(request.group.as_str()) {
+        if !self.holds(&request.group) {
             return waiter.answer(Err(ErrorCode::UnknownMemberId));
         }
         if self.bytes + bytes > ALL_GROUPS_BYTES {
@@ -398,17 +365,19 @@ impl Coordinator {
                 } => {
                     commands.push(Command::CommitOffsets(CommitOffsets {
                         origin,
-                        group,
+                        group: group.clone(),
                         offsets,
                         at,
                     }));
                     done.push(Done::Commit {
+                        group,
                         waiter,
                         _lease: lease,
                     });
                 }
                 Work::Delete { group, waiter } => {
-                    commands.push(Command::DeleteGroup {
+                    commands.push(Command::RemoveGroup {
+                        origin,
                         group: group.to_string(),
                     });
                     done.push(Done::Delete { group, waiter });
@@ -440,17 +409,66 @@ impl Coordinator {
         (commands, done)
     }
 
-    /// A command of [`Self::take_writes`] was applied, or not.
+    /// A command of [`Self::take_writes`] was applied, or not. When the quorum says that another
+    /// coordinates the group, nothing of it is held any more.
     pub(crate) fn finish(&mut self, now: Millis, done: Done, result: Result<(), ErrorCode>) {
+        if result == Err(ErrorCode::NotCoordinator) {
+            let ids = BTreeSet::from([Arc::from(done.group())]);
+            self.abandon(now, &ids, ErrorCode::NotCoordinator);
+            return done.answer(result);
+        }
         match done {
-            Done::Commit { waiter, .. } => waiter.answer(result.err().unwrap_or_default()),
             Done::Record { group, token } => {
                 self.with(now, &group, |group, env| group.written(env, token, result));
             }
             Done::Delete { group, waiter } => {
-                self.forget(now, &group);
+                if let Some(Phase::Dead) = self.groups.get(&group).map(|group| &group.phase) {
+                    self.forget(now, &group);
+                }
                 waiter.answer(result.err().unwrap_or_default());
             }
+            done @ Done::Commit { .. } => done.answer(result),
+        }
+    }
+
+    /// Another agent is to coordinate these groups: they leave memory, and whoever waits, be it for
+    /// what is queued to be written, is told `code`.
+    pub(crate) fn abandon(&mut self, now: Millis, ids: &BTreeSet<Arc<str>>, code: ErrorCode) {
+        for id in ids {
+            let Some(mut group) = self.groups.remove(id) else {
+                continue;
+            };
+            self.bytes = self.bytes.saturating_sub(group.bytes());
+            let mut env = Env {
+                now,
+                settings: &self.settings,
+                timers: &mut self.timers,
+            };
+            group.close(code, &mut env);
+        }
+        for work in std::mem::take(&mut self.queue) {
+            if ids.contains(work.group()) {
+                work.refuse(code);
+            } else {
+                self.queue.push_back(work);
+            }
+        }
+    }
+
+    /// The same for all groups, and all that is queued.
+    pub(crate) fn abandon_all(&mut self, now: Millis, code: ErrorCode) {
+        let groups = std::mem::take(&mut self.groups);
+        self.bytes = 0;
+        for mut group in groups.into_values() {
+            let mut env = Env {
+                now,
+                settings: &self.settings,
+                timers: &mut self.timers,
+            };
+            group.close(code, &mut env);
+        }
+        for work in std::mem::take(&mut self.queue) {
+            work.refuse(code);
         }
     }
 
@@ -466,6 +484,20 @@ impl Coordinator {
         for group in self.groups.values_mut() {
             group.close(ErrorCode::CoordinatorNotAvailable, &mut env);
         }
+    }
+
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether a group is in memory.
+    pub(crate) fn holds(&self, id: &str) -> bool {
+        self.groups.contains_key(id)
+    }
+
+    /// The ids of the groups in memory.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.keys()
     }
 
     /// The groups in memory.

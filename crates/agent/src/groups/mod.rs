@@ -10,11 +10,19 @@
 //! after a restart the group stands where its members believe it to stand, and they go on with no
 //! rebalance.
 //!
+//! Many agents coordinate, each the groups for which it is the first of the live agents by
+//! rendezvous hashing. Before it serves a group it claims it in the quorum (`claims`); from then on
+//! the quorum takes what is written of the group from it alone. A group leaves memory when another
+//! agent is to coordinate it, when this agent's lease has run out, and under a new registration; it
+//! is taken up again, with fresh sessions, from what is durable. Members notice no more than that
+//! they must look for their coordinator.
+//!
 //! Memory is bounded: bytes of subscriptions and assignments per member, group and agent, members per
 //! group, bytes of commits that wait to be written. A group that is empty and durable is not held in
 //! memory at all. Waiting is bounded by rebalance and session timeouts; an answer whose connection is
 //! gone is dropped, and its member falls to its session timeout.
 
+mod claims;
 mod coordinator;
 mod group;
 mod join;
@@ -24,22 +32,24 @@ mod rebalance;
 mod request;
 mod session;
 mod settings;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alluvium_cluster::{Applied, Metadata, ProposeError};
-use alluvium_metadata::{AgentOrigin, GroupRecord, Outcome, State};
-use alluvium_types::{Clock, ErrorCode, Millis};
+use alluvium_cluster::Metadata;
+use alluvium_metadata::{AgentOrigin, Group, GroupRecord, State};
+use alluvium_types::{AgentId, Clock, ErrorCode, Millis};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 pub use self::request::{
     CommitPartition, CommitTopic, Committer, FetchTopic, FetchedOffset, FetchedTopic,
@@ -47,14 +57,14 @@ pub use self::request::{
     Joined, JoinedMember, Leaver, SyncAnswer, SyncGroup, Synced,
 };
 
+use self::claims::Flights;
 use self::coordinator::{Coordinator, Durable};
 use self::member::Waiter;
 use self::settings::Settings;
 use crate::budget::ByteBudget;
+use crate::freshness::Freshness;
+use crate::registration::Registration;
 use crate::topics::Topics;
-
-/// Commands that are proposed together.
-const WRITES_AT_ONCE: usize = 1000;
 
 /// Bytes of commits that may wait to be written; beyond them, committing clients wait.
 const COMMIT_BYTES: usize = 16 << 20;
@@ -72,15 +82,33 @@ pub struct Groups {
 
 #[derive(Debug)]
 struct Shared {
-    coordinator: Mutex<Coordinator>,
+    desk: Mutex<Desk>,
     timers_changed: Notify,
     writes_waiting: Notify,
+    flights: Flights,
     commits: ByteBudget,
-    origin: AgentOrigin,
+    registration: Registration,
+    freshness: Freshness,
     metadata: Metadata,
     clock: Arc<dyn Clock>,
     topics: Topics,
     started: Instant,
+}
+
+/// The groups in memory, and under which registration they were claimed.
+#[derive(Debug)]
+struct Desk {
+    coordinator: Coordinator,
+    origin: AgentOrigin,
+}
+
+/// When, and as whom, something is done to groups.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    now: Millis,
+    origin: AgentOrigin,
+    /// Whether the lease holds. While it does not, nothing is in memory.
+    is_valid: bool,
 }
 
 impl Durable for Metadata {
@@ -90,29 +118,42 @@ impl Durable for Metadata {
 }
 
 impl Groups {
-    /// Starts with the groups that the quorum remembers.
+    /// Starts, and takes up the groups that this agent is to coordinate.
     pub(crate) fn start(
-        origin: AgentOrigin,
+        registration: Registration,
+        freshness: Freshness,
         metadata: Metadata,
         clock: Arc<dyn Clock>,
         topics: Topics,
     ) -> Self {
+        let desk = Desk {
+            coordinator: Coordinator::default(),
+            origin: registration.origin(),
+        };
         let shared = Arc::new(Shared {
-            coordinator: Mutex::default(),
+            desk: Mutex::new(desk),
             timers_changed: Notify::new(),
             writes_waiting: Notify::new(),
+            flights: Flights::default(),
             commits: ByteBudget::new(COMMIT_BYTES),
-            origin,
+            registration,
+            freshness,
             metadata,
             clock,
             topics,
             started: Instant::now(),
         });
-        shared.restore();
         let stop = CancellationToken::new();
+        // Subscribed before the first look.
+        let changes = shared.metadata.subscribe();
         let tasks = vec![
-            tokio::spawn(run_timers(Arc::clone(&shared), stop.clone())),
-            tokio::spawn(run_writes(Arc::clone(&shared), stop.clone())),
+            tokio::spawn(tasks::run_timers(Arc::clone(&shared), stop.clone())),
+            tokio::spawn(tasks::run_writes(Arc::clone(&shared), stop.clone())),
+            tokio::spawn(tasks::run_claims(
+                Arc::clone(&shared),
+                changes,
+                stop.clone(),
+            )),
         ];
         Self {
             shared,
@@ -121,20 +162,36 @@ impl Groups {
         }
     }
 
+    /// The agent that is to coordinate a group, as this agent sees it. None when no agent is live.
+    #[must_use]
+    pub fn coordinator(&self, group: &str) -> Option<AgentId> {
+        self.shared
+            .metadata
+            .read(|state| state.coordinator_of(group))
+    }
+
     /// A member joins. Waits until the generation is formed: at most for the rebalance timeout of
     /// the group's members. Dropping the future takes the waiting back, not the membership.
     ///
     /// # Errors
     /// See [`JoinRefused`].
     pub async fn join(&self, request: JoinGroup) -> JoinAnswer {
-        let member_id = request.member_id.clone();
-        let settings = self.shared.settings();
+        let shared = &self.shared;
+        let (group, member_id) = (request.group.clone(), request.member_id.clone());
+        if group.is_empty() {
+            let code = ErrorCode::InvalidGroupId;
+            return Err(JoinRefused { code, member_id });
+        }
+        let settings = shared.settings();
         let (waiter, answer) = Waiter::new();
         let id_bits = alluvium_types::random::value();
-        self.shared.with(|coordinator, now| {
+        let joined = shared.on(&group, true, |coordinator, now| {
             coordinator.configure(settings);
-            coordinator.join(now, request, id_bits, waiter, &self.shared.metadata);
+            coordinator.join(now, request, id_bits, waiter, &shared.metadata);
         });
+        if let Err(code) = joined.await {
+            return Err(JoinRefused { code, member_id });
+        }
         // A channel that closes without an answer means that somebody joined again as this member.
         let unanswered = JoinRefused {
             code: ErrorCode::RebalanceInProgress,
@@ -149,8 +206,11 @@ impl Groups {
     /// What a Kafka client is told.
     pub async fn sync(&self, request: SyncGroup) -> SyncAnswer {
         let (waiter, answer) = Waiter::new();
-        self.shared
-            .with(|coordinator, now| coordinator.sync(now, request, waiter));
+        let group = request.group.clone();
+        let synced = self.shared.on(&group, false, |coordinator, now| {
+            coordinator.sync(now, request, waiter);
+        });
+        synced.await?;
         answer.await.unwrap_or(Err(ErrorCode::RebalanceInProgress))
     }
 
@@ -158,18 +218,26 @@ impl Groups {
     ///
     /// # Errors
     /// What a Kafka client is told.
-    pub fn heartbeat(&self, request: &Heartbeat) -> Result<(), ErrorCode> {
-        self.shared
-            .with(|coordinator, now| coordinator.heartbeat(now, request))
+    pub async fn heartbeat(&self, request: &Heartbeat) -> Result<(), ErrorCode> {
+        let beaten = self.shared.on(&request.group, false, |coordinator, now| {
+            coordinator.heartbeat(now, request)
+        });
+        beaten.await?
     }
 
     /// Members leave; one code for each.
     ///
     /// # Errors
     /// What is wrong with the whole request.
-    pub fn leave(&self, group: &str, leavers: &[Leaver]) -> Result<Vec<ErrorCode>, ErrorCode> {
-        self.shared
-            .with(|coordinator, now| coordinator.leave(now, group, leavers))
+    pub async fn leave(
+        &self,
+        group: &str,
+        leavers: &[Leaver],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let left = self.shared.on(group, false, |coordinator, now| {
+            coordinator.leave(now, group, leavers)
+        });
+        left.await?
     }
 
     /// Commits offsets and waits until they are durable and applied. One code for every partition of
@@ -180,6 +248,12 @@ impl Groups {
         topics: Vec<CommitTopic>,
     ) -> Vec<Vec<ErrorCode>> {
         let shared = &self.shared;
+        let is_known = |state: &State| offsets::are_known(state, &topics);
+        if !shared.metadata.read(is_known)
+            && let Err(error) = shared.freshness.catch_up().await
+        {
+            debug!(%error, "a commit names topics that are not known here (yet)");
+        }
         let (mut codes, offsets) = shared.metadata.read(|state| {
             let settings = Settings::read(&shared.topics, state);
             offsets::sort_commit(state, topics, settings.offset_metadata_bytes)
@@ -189,7 +263,9 @@ impl Groups {
         }
         let lease = shared.commits.lease(offsets::commit_bytes(&offsets)).await;
         let (waiter, answer) = Waiter::new();
-        shared.with(|coordinator, now| {
+        // One who assigns partitions to itself makes the group by committing.
+        let makes = committer.generation < 0;
+        let queued = shared.on(&committer.group, makes, |coordinator, now| {
             coordinator.commit(
                 now,
                 committer,
@@ -199,7 +275,10 @@ impl Groups {
                 &shared.metadata,
             );
         });
-        let code = answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable);
+        let code = match queued.await {
+            Ok(()) => answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable),
+            Err(code) => code,
+        };
         for of_partition in codes.iter_mut().flatten() {
             if *of_partition == ErrorCode::None {
                 *of_partition = code;
@@ -211,64 +290,90 @@ impl Groups {
     /// The committed offsets asked for, or all when nothing is asked for by name. Linearizable.
     ///
     /// # Errors
-    /// The quorum is not available.
+    /// Another agent coordinates the group, or the quorum is not available.
     pub async fn fetch_offsets(
         &self,
         group: &str,
         topics: Option<&[FetchTopic]>,
     ) -> Result<Vec<FetchedTopic>, ErrorCode> {
-        let barrier = self.shared.metadata.barrier().await;
+        let shared = &self.shared;
+        let barrier = shared.freshness.current().await;
         barrier.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-        Ok(self.shared.metadata.read(|state| match topics {
-            Some(topics) => offsets::fetch(state, group, topics),
-            None => offsets::fetch_all(state, group),
-        }))
-    }
-
-    /// A group as it is; `None` when there is none.
-    #[must_use]
-    pub fn describe(&self, group: &str) -> Option<GroupDescription> {
-        let described = self
-            .shared
-            .with(|coordinator, _| coordinator.describe(group));
-        described.or_else(|| {
-            let record = Durable::group(&self.shared.metadata, group)?.unwrap_or_default();
-            Some(GroupDescription {
-                state: GroupState::Empty,
-                protocol_type: record.protocol_type,
-                protocol: String::new(),
-                members: Vec::new(),
+        let me = shared.registration.id();
+        shared.check_lease()?;
+        shared.metadata.read(|state| {
+            if state.coordinator_of(group) != Some(me) {
+                return Err(ErrorCode::NotCoordinator);
+            }
+            Ok(match topics {
+                Some(topics) => offsets::fetch(state, group, topics),
+                None => offsets::fetch_all(state, group),
             })
         })
     }
 
-    /// All groups, by id.
-    #[must_use]
-    pub fn list(&self) -> Vec<GroupListing> {
-        let mut groups: BTreeMap<String, GroupListing> = self.shared.metadata.read(empty_groups);
-        self.shared.with(|coordinator, _| {
-            groups.extend(
-                coordinator
-                    .list()
-                    .map(|listing| (listing.group.clone(), listing)),
-            );
+    /// A group as it is; `None` when there is none.
+    ///
+    /// # Errors
+    /// Another agent coordinates the group, or the quorum is not available.
+    pub async fn describe(&self, group: &str) -> Result<Option<GroupDescription>, ErrorCode> {
+        let metadata = &self.shared.metadata;
+        let described = self.shared.on(group, false, |coordinator, _| {
+            coordinator.describe(group).or_else(|| {
+                let record = Durable::group(metadata, group)?.unwrap_or_default();
+                Some(GroupDescription {
+                    state: GroupState::Empty,
+                    protocol_type: record.protocol_type,
+                    protocol: String::new(),
+                    members: Vec::new(),
+                })
+            })
         });
-        groups.into_values().collect()
+        described.await
+    }
+
+    /// The groups that this agent is to coordinate, by id.
+    ///
+    /// # Errors
+    /// The quorum is not available.
+    pub async fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
+        let shared = &self.shared;
+        let barrier = shared.freshness.current().await;
+        barrier.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+        shared.check_lease()?;
+        let me = shared.registration.id();
+        Ok(shared.with(|coordinator, _| {
+            let mut groups = shared.metadata.read(|state| durable_groups(state, me));
+            for listing in coordinator.list() {
+                groups.insert(listing.group.clone(), listing);
+            }
+            groups.into_values().collect()
+        }))
     }
 
     /// Deletes a group without members, with its offsets. The code says what became of it.
     pub async fn delete(&self, group: &str) -> ErrorCode {
         let (waiter, answer) = Waiter::new();
-        self.shared.with(|coordinator, now| {
-            coordinator.delete(now, group, waiter, &self.shared.metadata);
+        let metadata = &self.shared.metadata;
+        let queued = self.shared.on(group, false, |coordinator, now| {
+            coordinator.delete(now, group, waiter, metadata);
         });
-        answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable)
+        match queued.await {
+            Ok(()) => answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable),
+            Err(code) => code,
+        }
+    }
+
+    /// Lets go of what other agents are to coordinate, as the view says.
+    pub(crate) fn hand_over(&self) {
+        self.shared.review();
     }
 
     /// Answers whoever waits, writes what is queued and stops. Nobody loses membership: the sessions
     /// go on, with a fresh timeout, where the groups are taken up again.
     pub async fn shutdown(&self) {
-        self.shared.with(|coordinator, now| coordinator.close(now));
+        self.shared
+            .with(|coordinator, at| coordinator.close(at.now));
         self.stop.cancel();
         let tasks = {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -292,24 +397,28 @@ impl Drop for Groups {
     }
 }
 
-/// Groups as the quorum knows them. Those with members are in memory and are told from there.
-fn empty_groups(state: &State) -> BTreeMap<String, GroupListing> {
-    state
+/// An agent's groups as the quorum knows them. How those in memory stand is told from there.
+fn durable_groups(state: &State, agent: AgentId) -> BTreeMap<String, GroupListing> {
+    let mine = state
         .groups()
-        .map(|(id, group)| {
-            let protocol_type = group
-                .record
-                .as_ref()
+        .filter(|(id, _)| state.coordinator_of(id) == Some(agent));
+    let listing = |(id, group): (&str, &Group)| {
+        let record = group.record.as_ref();
+        let has_members = record.is_some_and(|record| !record.members.is_empty());
+        let listing = GroupListing {
+            group: id.to_owned(),
+            protocol_type: record
                 .map(|record| record.protocol_type.clone())
-                .unwrap_or_default();
-            let listing = GroupListing {
-                group: id.to_owned(),
-                protocol_type,
-                state: GroupState::Empty,
-            };
-            (id.to_owned(), listing)
-        })
-        .collect()
+                .unwrap_or_default(),
+            state: if has_members {
+                GroupState::Stable
+            } else {
+                GroupState::Empty
+            },
+        };
+        (id.to_owned(), listing)
+    };
+    mine.map(listing).collect()
 }
 
 impl Shared {
@@ -324,126 +433,47 @@ impl Shared {
             .read(|state| Settings::read(&self.topics, state))
     }
 
-    fn restore(&self) {
-        let records: Vec<(String, GroupRecord)> = self.metadata.read(|state| {
-            let with_members = state.groups().filter_map(|(id, group)| {
-                let record = group
-                    .record
-                    .as_ref()
-                    .filter(|record| !record.members.is_empty())?;
-                Some((id.to_owned(), record.clone()))
-            });
-            with_members.collect()
-        });
-        let settings = self.settings();
-        self.with(|coordinator, now| {
-            coordinator.configure(settings);
-            for (id, record) in &records {
-                info!(
-                    group = %id, generation = record.generation, members = record.members.len(),
-                    "group is taken up again"
-                );
-                coordinator.restore(now, id, record);
-            }
-        });
+    /// While this agent's lease does not hold, another may coordinate in its place.
+    fn check_lease(&self) -> Result<(), ErrorCode> {
+        if self.registration.lease_valid() {
+            Ok(())
+        } else {
+            Err(ErrorCode::CoordinatorNotAvailable)
+        }
     }
 
-    /// Does something under the lock and wakes the tasks that have work from it.
-    fn with<R>(&self, change: impl FnOnce(&mut Coordinator, Millis) -> R) -> R {
-        let mut coordinator = self
-            .coordinator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Does something under the lock and wakes the tasks that have work from it. What was claimed
+    /// under a registration that is over, or may be, is let go of first: no session ends, and nobody
+    /// is answered, in the name of a coordinator that is none.
+    fn with<R>(&self, change: impl FnOnce(&mut Coordinator, Moment) -> R) -> R {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let desk = &mut *desk;
+        let held = self.registration.held();
+        let at = Moment {
+            now: self.now(),
+            origin: held.origin,
+            is_valid: held.is_valid(),
+        };
+        let coordinator = &mut desk.coordinator;
+        if desk.origin != at.origin {
+            desk.origin = at.origin;
+            coordinator.abandon_all(at.now, ErrorCode::NotCoordinator);
+        } else if !at.is_valid && !coordinator.is_closed() {
+            coordinator.abandon_all(at.now, ErrorCode::CoordinatorNotAvailable);
+        }
         let deadline = coordinator.next_deadline();
-        let result = change(&mut coordinator, self.now());
+        let result = change(coordinator, at);
         let sooner = match (coordinator.next_deadline(), deadline) {
             (Some(after), Some(before)) => after < before,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let writes = coordinator.has_writes();
-        drop(coordinator);
         if sooner {
             self.timers_changed.notify_one();
         }
-        if writes {
+        if coordinator.has_writes() {
             self.writes_waiting.notify_one();
         }
         result
-    }
-}
-
-async fn run_timers(shared: Arc<Shared>, stop: CancellationToken) {
-    loop {
-        let deadline = shared.with(|coordinator, now| {
-            coordinator.expire(now);
-            coordinator.next_deadline()
-        });
-        let due = async {
-            match deadline.and_then(|at| u64::try_from(at).ok()) {
-                Some(at) => {
-                    tokio::time::sleep_until(shared.started + Duration::from_millis(at)).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = shared.timers_changed.notified() => {}
-            () = due => {}
-        }
-    }
-}
-
-/// Writes what is queued, one batch after another, so that the queue's order is the log's.
-async fn run_writes(shared: Arc<Shared>, stop: CancellationToken) {
-    loop {
-        let (commands, done) = shared.with(|coordinator, now| {
-            coordinator.take_writes(now, shared.origin, shared.clock.now(), WRITES_AT_ONCE)
-        });
-        if commands.is_empty() {
-            tokio::select! {
-                biased;
-                () = shared.writes_waiting.notified() => continue,
-                () = stop.cancelled() => return,
-            }
-        }
-        let results = codes(shared.metadata.propose_many(commands).await, done.len());
-        shared.with(|coordinator, now| {
-            for (done, result) in done.into_iter().zip(results) {
-                coordinator.finish(now, done, result);
-            }
-        });
-    }
-}
-
-/// An agent whose registration is stale does not coordinate any more; its clients look for who does.
-const fn as_told(code: ErrorCode) -> ErrorCode {
-    match code {
-        ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerIdNotRegistered => ErrorCode::NotCoordinator,
-        other => other,
-    }
-}
-
-/// What clients are told of the outcomes: everything that may pass if tried again is retriable.
-fn codes(applied: Result<Vec<Applied>, ProposeError>, count: usize) -> Vec<Result<(), ErrorCode>> {
-    match applied {
-        Ok(applied) => applied
-            .into_iter()
-            .map(|applied| match applied.outcome {
-                Outcome::Refused(refusal) => {
-                    warn!(%refusal, "the quorum refused a change to a group");
-                    Err(as_told(refusal.code))
-                }
-                _ => Ok(()),
-            })
-            .chain(std::iter::repeat(Err(ErrorCode::CoordinatorNotAvailable)))
-            .take(count)
-            .collect(),
-        Err(error) => {
-            warn!(%error, "changes to groups could not be written");
-            vec![Err(ErrorCode::CoordinatorNotAvailable); count]
-        }
     }
 }

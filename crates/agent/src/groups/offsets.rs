@@ -22,6 +22,16 @@ fn has_partition(topic: &Topic, partition: PartitionIndex) -> bool {
     usize::try_from(partition).is_ok_and(|index| index < topic.partitions.len())
 }
 
+/// Whether all that a commit names is there.
+pub(crate) fn are_known(state: &State, topics: &[CommitTopic]) -> bool {
+    topics.iter().all(|asked| {
+        find(state, &asked.topic).is_ok_and(|topic| {
+            let mut partitions = asked.partitions.iter();
+            partitions.all(|asked| has_partition(topic, asked.partition))
+        })
+    })
+}
+
 /// Sorts out what can be committed. Returns a code for every partition of every topic, and the offsets
 /// of those that have no error so far.
 pub(crate) fn sort_commit(

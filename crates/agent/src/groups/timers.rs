@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alluvium_types::hash::HashMap;
 use alluvium_types::Millis;
+use alluvium_types::hash::HashMap;
 
 /// What a deadline is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use alluvium_metadata::{BatchStamp, ProducerStamp};
+use alluvium_metadata::BatchStamp;
 use alluvium_types::hash::HashMap;
 use alluvium_types::{TopicPartition, limits::INLINE_CHUNK_BYTES};
 
@@ -14,7 +14,6 @@ use crate::topics::Lane;
 
 use super::budget::Tokens;
 use super::flight::ANSWER_DEADLINE;
-use super::gaps::Gaps;
 use super::seal::{CHUNK_BATCHES, Due, LaneView, Reason, SealRules, due};
 use super::seat::Seat;
 use super::submission::Waiting;
@@ -65,8 +64,6 @@ pub(super) enum Way {
 pub(super) enum Rejected {
     Closing,
     Overflow,
-    /// A batch before it was lost.
-    Behind,
 }
 
 #[derive(Debug)]
@@ -84,7 +81,6 @@ pub(super) struct Buffer {
     low_latency: Tokens,
     /// Whether the metadata has room for more inline bytes.
     inline_room: bool,
-    gaps: Gaps,
 }
 
 impl Buffer {
@@ -111,7 +107,6 @@ impl Buffer {
             inline: Tokens::new(inline, inline, now),
             low_latency: Tokens::new(fast, fast, now),
             inline_room: true,
-            gaps: Gaps::default(),
         }
     }
 
@@ -119,13 +114,13 @@ impl Buffer {
     /// these changed, a partition may have changed its lane, so what was there before is sealed
     /// first.
     ///
-    /// Returns the batches that it does not take.
+    /// Gives them back when it takes none.
     pub(super) fn push(
         &mut self,
         entries: Vec<Entry>,
         generation: u64,
         now: Instant,
-    ) -> Vec<(Rejected, Entry)> {
+    ) -> Result<(), (Rejected, Vec<Entry>)> {
         let held_most = HELD_CHUNKS.saturating_mul(self.rules.chunk_bytes);
         if self.closing || self.held >= held_most {
             let why = if self.closing {
@@ -133,24 +128,12 @@ impl Buffer {
             } else {
                 Rejected::Overflow
             };
-            // What follows may come when there is room again, and before these come again.
-            for entry in &entries {
-                if let Some(stamp) = &entry.stamp.producer {
-                    self.gaps.open(entry.partition, stamp, now);
-                }
-            }
-            return entries.into_iter().map(|entry| (why, entry)).collect();
+            return Err((why, entries));
         }
         if generation > self.generation {
             self.force(now);
         }
-        let mut rejected = Vec::new();
         for entry in entries {
-            let stamp = entry.stamp.producer.as_ref();
-            if stamp.is_some_and(|stamp| !self.gaps.admit(entry.partition, stamp)) {
-                rejected.push((Rejected::Behind, entry));
-                continue;
-            }
             self.held += entry.bytes.len();
             self.queue(entry.lane).push(entry);
         }
@@ -158,32 +141,7 @@ impl Buffer {
             self.force(now);
         }
         self.generation = self.generation.max(generation);
-        rejected
-    }
-
-    /// Batches were lost on their way. Returns those in the buffer that follow them.
-    pub(super) fn lose<'a>(
-        &mut self,
-        lost: impl Iterator<Item = &'a (TopicPartition, ProducerStamp)>,
-        now: Instant,
-    ) -> Vec<Entry> {
-        for (partition, stamp) in lost {
-            self.gaps.open(*partition, stamp, now);
-        }
-        if self.gaps.is_empty() {
-            return Vec::new();
-        }
-        let gaps = &self.gaps;
-        let is_behind = |entry: &Entry| {
-            let stamp = entry.stamp.producer.as_ref();
-            stamp.is_some_and(|stamp| gaps.is_behind(entry.partition, stamp))
-        };
-        let mut behind = Vec::new();
-        for queue in &mut self.queues {
-            queue.remove(&is_behind, &mut behind);
-        }
-        self.held = self.held.saturating_sub(bytes_of(&behind));
-        behind
+        Ok(())
     }
 
     /// When the next batch will have waited too long for its sealing.
@@ -192,31 +150,50 @@ impl Buffer {
         oldest.map(|entry| entry.came + ANSWER_DEADLINE).min()
     }
 
-    /// Takes the batches that have waited too long out, with those behind them: while the store is
-    /// away, what nobody waits for any more must not fill the buffer.
+    /// Takes the batches that have waited too long out: while the store is away, what nobody waits for
+    /// any more must not fill the buffer.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Entry> {
-        let is_overdue = |entry: &Entry| entry.came + ANSWER_DEADLINE <= now;
-        let mut overdue = Vec::new();
-        for queue in &mut self.queues {
-            queue.remove(&is_overdue, &mut overdue);
+        self.take_where(&|entry: &Entry| entry.came + ANSWER_DEADLINE <= now)
+    }
+
+    /// Takes everything out that is not on its way.
+    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+        let forced = std::mem::take(&mut self.forced);
+        for sealed in &forced {
+            self.held = self.held.saturating_sub(sealed.bytes);
+            match sealed.way {
+                Way::Object => self.flying_puts = self.flying_puts.saturating_sub(1),
+                Way::Inline(lane) => {
+                    let queue = self.queue(lane);
+                    queue.flying_inline = queue.flying_inline.saturating_sub(1);
+                }
+            }
         }
-        self.held = self.held.saturating_sub(bytes_of(&overdue));
-        let stamps = overdue
-            .iter()
-            .filter_map(|entry| Some((entry.partition, entry.stamp.producer?)));
-        let stamps: Vec<_> = stamps.collect();
-        overdue.extend(self.lose(stamps.iter(), now));
-        overdue
+        let mut taken: Vec<Entry> = forced
+            .into_iter()
+            .flat_map(|sealed| sealed.entries)
+            .collect();
+        taken.extend(self.take_where(&|_| true));
+        taken
+    }
+
+    fn take_where(&mut self, is_taken: &impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        for queue in &mut self.queues {
+            queue.remove(is_taken, &mut taken);
+        }
+        self.held = self.held.saturating_sub(bytes_of(&taken));
+        taken
+    }
+
+    /// Whether everything that was taken is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.forced.is_empty() && self.queues.iter().all(|queue| queue.entries.is_empty())
     }
 
     /// Says whether the metadata has room for more inline bytes.
     pub(super) const fn set_inline_room(&mut self, has_room: bool) {
         self.inline_room = has_room;
-    }
-
-    /// Whether something was sealed ahead of its time and not taken yet.
-    pub(super) const fn has_forced(&self) -> bool {
-        !self.forced.is_empty()
     }
 
     /// From here on nothing is taken, and what is there is sealed without waiting.
@@ -462,9 +439,9 @@ impl Queue {
         entries
     }
 
-    /// Moves the batches for which `is_behind` holds over to `behind`.
-    fn remove(&mut self, is_behind: &impl Fn(&Entry) -> bool, behind: &mut Vec<Entry>) {
-        if !self.entries.iter().any(is_behind) {
+    /// Moves the batches for which `is_taken` holds over to `taken`.
+    fn remove(&mut self, is_taken: &impl Fn(&Entry) -> bool, taken: &mut Vec<Entry>) {
+        if !self.entries.iter().any(is_taken) {
             return;
         }
         let last_seal = self.last_seal;
@@ -474,8 +451,8 @@ impl Queue {
         }
         self.last_seal = last_seal;
         for entry in entries {
-            if is_behind(&entry) {
-                behind.push(entry);
+            if is_taken(&entry) {
+                taken.push(entry);
             } else {
                 self.push(entry);
             }

@@ -1,11 +1,9 @@
 //! A sealed chunk: its batches sorted by partition, and the two forms in which it becomes durable.
 
-use std::collections::HashSet;
-
 use bytes::{Bytes, BytesMut};
 
-use alluvium_metadata::{BatchStamp, ChunkRun, Location, ProducerStamp};
-use alluvium_objects::{BuiltObject, Level, ObjectWriter};
+use alluvium_metadata::{BatchStamp, ChunkRun, Location};
+use alluvium_objects::{BuiltObject, ChunkOrigin, ObjectWriter};
 use alluvium_types::{Millis, ObjectId, TopicPartition};
 
 use super::buffer::Entry;
@@ -59,18 +57,6 @@ impl Batches {
         let mut partitions: Vec<_> = self.0.iter().map(|batch| batch.partition).collect();
         partitions.dedup();
         partitions
-    }
-
-    /// The first batch of each idempotent producer in each partition.
-    pub(super) fn producers(&self) -> Vec<(TopicPartition, ProducerStamp)> {
-        let mut seen = HashSet::new();
-        let stamps = self
-            .0
-            .iter()
-            .filter_map(|batch| Some((batch.partition, batch.stamp.producer?)));
-        stamps
-            .filter(|(partition, stamp)| seen.insert((*partition, stamp.id)))
-            .collect()
     }
 
     fn runs(&self) -> impl Iterator<Item = &[Batch]> {
@@ -128,8 +114,13 @@ impl Batches {
     }
 
     /// The chunk as an object of this name.
-    pub(super) fn object(&self, object: ObjectId, at: Millis) -> (BuiltObject, Vec<ChunkRun>) {
-        let mut writer = ObjectWriter::new(object, Level::Chunk, at);
+    pub(super) fn object(
+        &self,
+        object: ObjectId,
+        origin: ChunkOrigin,
+        at: Millis,
+    ) -> (BuiltObject, Vec<ChunkRun>) {
+        let mut writer = ObjectWriter::chunk(object, origin, at);
         for run in self.runs() {
             if let Some(first) = run.first() {
                 writer.begin_run(first.partition, None);
@@ -151,7 +142,7 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use alluvium_objects::Footer;
-    use alluvium_types::TopicId;
+    use alluvium_types::{AgentEpoch, AgentId, TopicId};
 
     use super::*;
 
@@ -197,14 +188,21 @@ mod tests {
             batch(4, text("cccc")),
             batch(5, text("d")),
         ]);
+        let origin = ChunkOrigin {
+            agent: AgentId(2),
+            epoch: AgentEpoch(1),
+            seal: 9,
+            sealed_at: 1,
+        };
         let (location, runs) = batches.inline();
         assert_eq!(location, Location::Inline(text("aaabbccccd")));
         let positions: Vec<_> = runs.iter().map(|run| run.position).collect();
         assert_eq!(positions, [0, 5, 9]);
         assert_eq!(runs[0].batches.len(), 2);
-        let (built, runs) = batches.object(ObjectId(3), 1);
+        let (built, runs) = batches.object(ObjectId(3), origin, 1);
         let object = built.parts.concat();
         let footer = Footer::parse(&object, built.bytes).unwrap();
+        assert_eq!(footer.origin, Some(origin));
         for (run, entry) in runs.iter().zip(&footer.runs) {
             assert_eq!(
                 (run.partition, run.position),

@@ -12,61 +12,80 @@ use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::{ChunkNumber, Clock, ErrorCode, Millis};
 
 use crate::backoff::Backoff;
+use crate::registration::Registration;
 
 use super::flight::{Flight, Proposal};
 use super::submission::unanswered;
 
 /// Gives chunks their numbers. They are given when a chunk is proposed, not when it is sealed, so a
-/// chunk that never became durable leaves no hole.
+/// chunk that never became durable leaves no hole. Under a new registration they begin anew.
 #[derive(Debug)]
 pub(super) struct Sequencer {
-    pub(super) origin: AgentOrigin,
+    pub(super) registration: Registration,
     pub(super) metadata: Metadata,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) last_chunk: u64,
+    origin: AgentOrigin,
+    last_chunk: u64,
+}
+
+/// What became of the chunks that were proposed together, by id.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) origin: AgentOrigin,
+    pub(super) outcomes: Vec<(u64, Outcome)>,
 }
 
 impl Sequencer {
+    pub(super) fn new(
+        registration: Registration,
+        metadata: Metadata,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let origin = registration.origin();
+        Self {
+            registration,
+            metadata,
+            clock,
+            origin,
+            last_chunk: 0,
+        }
+    }
+
     /// Proposes the chunks, in order, until it is known what became of them. The commands stay the
     /// same over all attempts but for their time: by its number a chunk that was sequenced before is
-    /// answered as then, and one that was not must be refused once its object may have been swept.
+    /// answered as then, also when the registration has ended since; and one that was not must be
+    /// refused once its object may have been swept.
     pub(super) fn propose(
         &mut self,
         proposals: Vec<Proposal>,
-    ) -> impl Future<Output = Vec<(u64, Outcome)>> + Send + 'static {
+    ) -> impl Future<Output = Answered> + Send + 'static {
+        let origin = self.registration.origin();
+        if self.origin != origin {
+            self.origin = origin;
+            self.last_chunk = 0;
+        }
         let at = self.clock.now();
-        let (ids, commands): (Vec<_>, Vec<_>) = proposals
-            .into_iter()
-            .map(
-                |Proposal {
-                     id,
-                     location,
-                     runs,
-                     sealed_at,
-                 }| {
-                    self.last_chunk += 1;
-                    let chunk = ChunkNumber(self.last_chunk);
-                    let origin = self.origin;
-                    (
-                        id,
-                        Command::Sequence(Sequence {
-                            origin,
-                            chunk,
-                            location,
-                            runs,
-                            sealed_at,
-                            at,
-                        }),
-                    )
-                },
-            )
-            .unzip();
+        let mut ids = Vec::with_capacity(proposals.len());
+        let mut commands = Vec::with_capacity(proposals.len());
+        for proposal in proposals {
+            self.last_chunk += 1;
+            ids.push(proposal.id);
+            commands.push(Command::Sequence(Sequence {
+                origin,
+                chunk: ChunkNumber(self.last_chunk),
+                location: proposal.location,
+                runs: proposal.runs,
+                sealed_at: proposal.sealed_at,
+                at,
+            }));
+        }
         let metadata = self.metadata.clone();
         let clock = Arc::clone(&self.clock);
         async move {
             let propose = |commands| metadata.propose_many(as_of(clock.now(), commands));
             let outcomes = propose_until_known(propose, commands).await;
-            ids.into_iter().zip(outcomes).collect()
+            let outcomes = ids.into_iter().zip(outcomes).collect();
+            Answered { origin, outcomes }
         }
     }
 }
@@ -109,20 +128,30 @@ where
     }
 }
 
-/// What producers are told of a chunk that was refused as a whole. That happens when this agent was
-/// replaced by a newer start of itself, or when the chunk is too old. Either way the records were
-/// not stored, and the client finds who takes them.
+/// Whether the quorum says that the registration under which a chunk was proposed is over.
+pub(super) fn says_stale(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(refusal) if matches!(
+        refusal.code,
+        ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerIdNotRegistered
+    ))
+}
+
+/// What producers are told of a chunk that was refused as a whole. Under a registration that is over
+/// it was not stored and never will be: the client finds who takes the records. In all other cases
+/// it may have been, and be too old to be remembered.
 pub(super) fn refusal(outcome: &Outcome) -> Option<ProduceResult> {
     let Outcome::Refused(refusal) = outcome else {
         return None;
     };
     tracing::error!(%refusal, "the quorum refused a chunk; its producers are told to try again");
     metrics::counter!("alluvium_produce_chunks_refused_total").increment(1);
-    let text = format!(
-        "The records were not stored; send them again. {}",
-        refusal.message
-    );
-    Some(ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text))
+    let (code, what) = if refusal.code == ErrorCode::StaleBrokerEpoch {
+        (ErrorCode::NotLeaderOrFollower, "were not stored")
+    } else {
+        (ErrorCode::RequestTimedOut, "may not have been stored")
+    };
+    let text = format!("The records {what}; send them again. {}", refusal.message);
+    Some(ProduceResult::refused(code, text))
 }
 
 /// Answers everybody who waits for a chunk.
@@ -202,12 +231,8 @@ mod tests {
         };
         let metadata = Metadata::in_memory();
         let clock: Arc<dyn Clock> = Arc::new(alluvium_types::ManualClock::new(5));
-        let mut sequencer = Sequencer {
-            origin,
-            metadata,
-            clock,
-            last_chunk: 0,
-        };
+        let registration = Registration::fixed(origin);
+        let mut sequencer = Sequencer::new(registration.clone(), metadata, clock);
         let proposal = |id| {
             let location = Location::Inline(Bytes::new());
             Proposal {
@@ -218,12 +243,18 @@ mod tests {
             }
         };
         // An agent that was never registered is refused, and its numbers go on all the same.
-        let outcomes = sequencer.propose(vec![proposal(8), proposal(9)]).await;
-        assert_eq!(
-            outcomes.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-            [8, 9]
-        );
+        let answered = sequencer.propose(vec![proposal(8), proposal(9)]).await;
+        let ids: Vec<_> = answered.outcomes.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [8, 9]);
         assert_eq!(sequencer.last_chunk, 2);
+        // Under a new registration they begin anew.
+        let again = AgentOrigin {
+            epoch: alluvium_types::AgentEpoch(2),
+            ..origin
+        };
+        registration.registered(again, Instant::now() + Duration::from_secs(1));
+        assert_eq!(sequencer.propose(vec![proposal(10)]).await.origin, again);
+        assert_eq!(sequencer.last_chunk, 1);
 
         let commands = vec![Command::AllocateProducerIds { count: 1 }];
         let seen = RefCell::new(Vec::new());

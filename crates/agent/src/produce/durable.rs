@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use alluvium_metadata::{ChunkRun, Location};
-use alluvium_objects::key;
+use alluvium_objects::{ChunkOrigin, key};
 use alluvium_storage::bucket::{Bucket, BucketError};
 use alluvium_types::{Clock, ObjectId};
 
@@ -36,17 +36,18 @@ pub(super) enum UploadError {
 
 impl Uploader {
     /// Writes the chunk. Every attempt bears a name of its own: one that was given up may still
-    /// arrive, and is then nobody's.
+    /// arrive, and is then nobody's. By `origin` a restore knows them for the same chunk.
     pub(super) async fn upload(
         &self,
         mut batches: Batches,
+        origin: ChunkOrigin,
     ) -> Result<(Location, Vec<ChunkRun>), UploadError> {
         let deadline = Instant::now() + PUT_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         batches.gather_small();
         loop {
-            let object = ObjectId(rand::random());
-            let (built, runs) = batches.object(object, self.clock.now());
+            let object = ObjectId(alluvium_types::random::value());
+            let (built, runs) = batches.object(object, origin, self.clock.now());
             let started = Instant::now();
             let name = key(object);
             let created = self.bucket.create(&name, built.parts.clone());

@@ -5,12 +5,10 @@ use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
 
-use alluvium_metadata::{ChunkRun, Location, ProducerStamp};
-use alluvium_types::hash::HashSet;
+use alluvium_metadata::{ChunkRun, Location};
 use alluvium_types::{Millis, TopicPartition};
 
 use super::buffer::Way;
-use super::gaps::Place;
 use super::submission::Waiting;
 
 /// When producers are told that it is not known what became of their records. Kafka's clients wait
@@ -27,8 +25,6 @@ pub(super) struct Flight {
     pub(super) waiting: Vec<Waiting>,
     pub(super) bytes: usize,
     pub(super) way: Way,
-    /// The first batch of each idempotent producer in each partition.
-    pub(super) producers: Vec<(TopicPartition, ProducerStamp)>,
     partitions: Vec<TopicPartition>,
     sealed_at: Millis,
     deadline: Instant,
@@ -44,14 +40,6 @@ enum Stage {
     Ready(Location, Vec<ChunkRun>),
     /// Its command was proposed and must be seen through.
     Proposed,
-}
-
-impl Flight {
-    fn places(&self) -> impl Iterator<Item = Place> {
-        self.producers
-            .iter()
-            .map(|(partition, stamp)| (*partition, stamp.id))
-    }
 }
 
 /// What a chunk's command is made of.
@@ -74,7 +62,7 @@ impl Flights {
     /// Adds the chunk that was sealed last. Its id names it from here on.
     pub(super) fn depart(
         &mut self,
-        (partitions, producers): (Vec<TopicPartition>, Vec<(TopicPartition, ProducerStamp)>),
+        partitions: Vec<TopicPartition>,
         waiting: Vec<Waiting>,
         (bytes, way): (usize, Way),
         (sealed_at, now): (Millis, Instant),
@@ -86,7 +74,6 @@ impl Flights {
             waiting,
             bytes,
             way,
-            producers,
             partitions,
             sealed_at,
             deadline: now + ANSWER_DEADLINE,
@@ -106,23 +93,6 @@ impl Flights {
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
         let at = self.queue.iter().position(|flight| flight.id == id)?;
         self.queue.remove(at)
-    }
-
-    /// Takes out the chunks that hold batches of a producer behind those of a chunk that was lost:
-    /// they must not be stored before these are sent again.
-    pub(super) fn land_followers(&mut self, lost: &Flight) -> Vec<Flight> {
-        let mut places: HashSet<Place> = lost.places().collect();
-        let mut followers = Vec::new();
-        for flight in std::mem::take(&mut self.queue) {
-            let follows = flight.id > lost.id && !matches!(flight.stage, Stage::Proposed);
-            if follows && flight.places().any(|place| places.contains(&place)) {
-                places.extend(flight.places());
-                followers.push(flight);
-            } else {
-                self.queue.push_back(flight);
-            }
-        }
-        followers
     }
 
     /// The chunks that can be sequenced now, in order: durable, and no chunk that was sealed before
@@ -180,7 +150,7 @@ impl Flights {
         for mut flight in std::mem::take(&mut self.queue) {
             if flight.deadline > now {
                 self.queue.push_back(flight);
-            } else if matches!(flight.stage, Stage::Proposed) {
+            } else if flight.is_proposed() {
                 waiting.append(&mut flight.waiting);
                 self.queue.push_back(flight);
             } else {
@@ -188,6 +158,31 @@ impl Flights {
             }
         }
         (waiting, given_up)
+    }
+
+    /// Takes out the chunks that were not proposed, and has those that were wait no longer than
+    /// `until`: this agent is cut off, and others can take what it cannot.
+    pub(super) fn cut_short(&mut self, until: Instant) -> Vec<Flight> {
+        let mut given_up = Vec::new();
+        for mut flight in std::mem::take(&mut self.queue) {
+            if flight.is_proposed() {
+                flight.deadline = flight.deadline.min(until);
+                self.queue.push_back(flight);
+            } else {
+                given_up.push(flight);
+            }
+        }
+        given_up
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+impl Flight {
+    const fn is_proposed(&self) -> bool {
+        matches!(self.stage, Stage::Proposed)
     }
 }
 
@@ -218,27 +213,8 @@ mod tests {
     }
 
     fn depart(flights: &mut Flights, indexes: &[i32], now: Instant) -> u64 {
-        depart_with(flights, indexes, &[], now)
-    }
-
-    /// With the first batch of these producers in each of the partitions.
-    fn depart_with(flights: &mut Flights, indexes: &[i32], ids: &[i64], now: Instant) -> u64 {
-        let partitions = partitions(indexes);
-        let stamp = |id: &i64| ProducerStamp {
-            id: *id,
-            epoch: 0,
-            base_sequence: 0,
-        };
-        let producers = partitions
-            .iter()
-            .flat_map(|partition| ids.iter().map(|id| (*partition, stamp(id))))
-            .collect();
-        flights.depart(
-            (partitions, producers),
-            Vec::new(),
-            (10, Way::Object),
-            (0, now),
-        )
+        let what = (10, Way::Object);
+        flights.depart(partitions(indexes), Vec::new(), what, (0, now))
     }
 
     fn arrive(flights: &mut Flights, id: u64) {
@@ -289,21 +265,21 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_chunk_takes_those_along_that_follow_it_for_some_producer() {
+    fn a_cut_off_agent_gives_up_what_it_did_not_propose_and_waits_less_for_the_rest() {
         let now = Instant::now();
         let mut flights = Flights::default();
-        let before = depart_with(&mut flights, &[0], &[7], now);
-        let lost = depart_with(&mut flights, &[0, 1], &[7, 8], now);
-        let unrelated = depart_with(&mut flights, &[0, 1], &[9], now);
-        let follows = depart_with(&mut flights, &[1, 2], &[8, 10], now);
-        let follows_that = depart_with(&mut flights, &[2], &[10], now);
-        let elsewhere = depart_with(&mut flights, &[3], &[7], now);
-        let lost = flights.land(lost).unwrap();
-        let followers = flights.land_followers(&lost);
-        let ids = followers.iter().map(|flight| flight.id).collect::<Vec<_>>();
-        assert_eq!(ids, [follows, follows_that]);
-        for id in [before, unrelated, elsewhere] {
-            assert!(flights.land(id).is_some());
-        }
+        let [proposed, durable, uploading] = [0, 1, 2].map(|at| depart(&mut flights, &[at], now));
+        arrive(&mut flights, proposed);
+        assert_eq!(ready(&mut flights), [proposed]);
+        arrive(&mut flights, durable);
+        let until = now + ANSWER_DEADLINE / 4;
+        let given_up = flights.cut_short(until);
+        let ids: Vec<_> = given_up.iter().map(|flight| flight.id).collect();
+        assert_eq!(ids, [durable, uploading]);
+        assert!(
+            flights
+                .land(proposed)
+                .is_some_and(|flight| flight.deadline == until)
+        );
     }
 }

@@ -5,23 +5,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use alluvium_metadata::{ChunkRun, Location, Outcome, State};
+use alluvium_metadata::{ChunkRun, Location, State};
+use alluvium_objects::ChunkOrigin;
 use alluvium_protocol::produce::ProduceResult;
-use alluvium_types::ErrorCode;
+use alluvium_types::{ErrorCode, Millis};
 
 use super::Shared;
 use super::buffer::{Sealed, Way};
 use super::chunk::Batches;
-use super::commit::{self, Sequencer};
+use super::commit::{self, Answered, Sequencer};
 use super::durable::{UploadError, Uploader};
 use super::flight::{Flight, Flights};
 use super::submission::unanswered;
 
 type Uploaded = (u64, Result<(Location, Vec<ChunkRun>), UploadError>);
-type Proposing = Pin<Box<dyn Future<Output = Vec<(u64, Outcome)>> + Send>>;
+type Proposing = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// How much longer proposed chunks wait for the quorum once this agent is cut off.
+const CUT_OFF_WAIT: Duration = Duration::from_secs(2);
 
 /// Owns every chunk from its sealing to its answer. When it is dropped, its uploads end and whoever
 /// still waits is told that the outcome is not known.
@@ -32,6 +36,8 @@ pub(super) struct Flusher {
     flights: Flights,
     uploads: JoinSet<Uploaded>,
     proposing: Option<Proposing>,
+    /// This agent was found cut off, and what could be given up was.
+    cut_off: bool,
 }
 
 impl Flusher {
@@ -43,26 +49,29 @@ impl Flusher {
             flights: Flights::default(),
             uploads: JoinSet::new(),
             proposing: None,
+            cut_off: false,
         }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut following = self.shared.registration.follow();
         // Both ends are looked at anew in every round: cancelling a wait loses nothing.
         loop {
+            let cut_off = self.look_for_quorum();
             let next = self.seal();
             self.propose();
             if self.shared.is_drained() {
                 self.shared.drained.notify_one();
             }
             let overdue = self.shared.buffer().next_overdue();
-            let next = [next, self.flights.next_deadline(), overdue]
+            let next = [next, self.flights.next_deadline(), overdue, cut_off]
                 .into_iter()
                 .flatten()
                 .min();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
-                () = self.shared.wake.notified() => {}
-                () = wait_until(next) => self.tell_late(),
+                answered = settled(&mut self.proposing) => self.answer(answered),
                 Some(uploaded) = self.uploads.join_next() => match uploaded {
                     Ok(uploaded) => self.uploaded(uploaded),
                     // The chunk of a task that panicked is answered when it is late.
@@ -71,9 +80,35 @@ impl Flusher {
                         self.shared.buffer().put_ended();
                     }
                 },
-                outcomes = settled(&mut self.proposing) => self.answer(outcomes),
+                () = wait_until(next) => self.tell_late(),
+                _ = following.changed() => {}
+                () = self.shared.wake.notified() => {}
             }
         }
+    }
+
+    /// Gives up what others can take once this agent is cut off from the quorum. Returns when to look
+    /// again, while there is anything to give up.
+    fn look_for_quorum(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let at = self.shared.registration.held().cut_off_at();
+        if now < at {
+            self.cut_off = false;
+            let is_idle = self.flights.is_empty() && self.shared.buffer().is_empty();
+            return (!is_idle).then_some(at);
+        }
+        let buffered = self.shared.buffer().take_all();
+        for entry in buffered {
+            entry.waiting.failed(cut_off());
+        }
+        if !self.cut_off {
+            self.cut_off = true;
+            tracing::warn!("no word from the metadata quorum: producers are sent to other agents");
+            for flight in self.flights.cut_short(now + CUT_OFF_WAIT) {
+                self.lose(flight, &cut_off());
+            }
+        }
+        None
     }
 
     /// Seals what is due and sends it on its way. Returns when to look again.
@@ -113,17 +148,29 @@ impl Flusher {
         }
         let (batches, waiting) = Batches::sort(entries);
         let sealed_at = self.sequencer.clock.now();
-        let holds = (batches.partitions(), batches.producers());
+        let partitions = batches.partitions();
         let id = self
             .flights
-            .depart(holds, waiting, (bytes, way), (sealed_at, now));
+            .depart(partitions, waiting, (bytes, way), (sealed_at, now));
         if way == Way::Object {
             let uploader = self.uploader.clone();
+            let origin = self.chunk_origin(id, sealed_at);
             self.uploads
-                .spawn(async move { (id, uploader.upload(batches).await) });
+                .spawn(async move { (id, uploader.upload(batches, origin).await) });
         } else {
             let (location, runs) = batches.inline();
             self.flights.durable(id, location, runs);
+        }
+    }
+
+    /// What the object of a chunk says of it.
+    fn chunk_origin(&self, seal: u64, sealed_at: Millis) -> ChunkOrigin {
+        let origin = self.shared.registration.origin();
+        ChunkOrigin {
+            agent: origin.agent,
+            epoch: origin.epoch,
+            seal,
+            sealed_at,
         }
     }
 
@@ -142,7 +189,8 @@ impl Flusher {
 
     /// Proposes what is ready, one round at a time: what becomes ready meanwhile goes together.
     fn propose(&mut self) {
-        if self.proposing.is_some() {
+        // What was not proposed under a registration that has ended goes under the next one.
+        if self.proposing.is_some() || self.shared.registration.held().has_ended() {
             return;
         }
         let ready = self.flights.take_ready();
@@ -151,8 +199,11 @@ impl Flusher {
         }
     }
 
-    fn answer(&mut self, outcomes: Vec<(u64, Outcome)>) {
-        for (id, outcome) in outcomes {
+    fn answer(&mut self, answered: Answered) {
+        for (id, outcome) in answered.outcomes {
+            if commit::says_stale(&outcome) {
+                self.shared.registration.lost(answered.origin);
+            }
             let Some(flight) = self.flights.land(id) else {
                 continue;
             };
@@ -166,32 +217,12 @@ impl Flusher {
         }
     }
 
-    /// Tells the producers of a chunk that it was not stored, and with it all that follows it for
-    /// some idempotent producer, on its way or in the buffer.
+    /// Tells the producers of a chunk that it was not stored. What follows it for some idempotent
+    /// producer is not stored either before it is sent again: the quorum refuses what does not
+    /// continue a producer's sequence, whichever agent it comes through.
     fn lose(&mut self, flight: Flight, result: &ProduceResult) {
-        let (lost, behind) = loop {
-            // What was sealed ahead of its time must be among the chunks to be looked at.
-            self.seal();
-            let mut buffer = self.shared.buffer();
-            if buffer.has_forced() {
-                continue;
-            }
-            let mut lost = self.flights.land_followers(&flight);
-            lost.insert(0, flight);
-            for flight in &lost {
-                buffer.landed(flight.bytes, flight.way);
-            }
-            let producers = lost.iter().flat_map(|flight| &flight.producers);
-            let behind = buffer.lose(producers, Instant::now());
-            drop(buffer);
-            break (lost, behind);
-        };
-        for flight in lost {
-            commit::fail(flight, result);
-        }
-        for entry in behind {
-            entry.waiting.failed(result.clone());
-        }
+        self.shared.buffer().landed(flight.bytes, flight.way);
+        commit::fail(flight, result);
     }
 
     fn tell_late(&mut self) {
@@ -215,6 +246,11 @@ fn store_is_away() -> ProduceResult {
     ProduceResult::refused(ErrorCode::KafkaStorageError, text)
 }
 
+fn cut_off() -> ProduceResult {
+    let text = "This agent has no word from the metadata quorum; another one takes the records.";
+    ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
+}
+
 async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -223,11 +259,11 @@ async fn wait_until(at: Option<Instant>) {
 }
 
 /// Waits for the round under way; for ever when there is none.
-async fn settled(proposing: &mut Option<Proposing>) -> Vec<(u64, Outcome)> {
+async fn settled(proposing: &mut Option<Proposing>) -> Answered {
     let Some(round) = proposing else {
         return std::future::pending().await;
     };
-    let outcomes = round.await;
+    let answered = round.await;
     *proposing = None;
-    outcomes
+    answered
 }

@@ -18,8 +18,21 @@
 //! An upload is tried under fresh names for 25 seconds; then its producers get
 //! `KAFKA_STORAGE_ERROR`, as do those of a batch that waited 28 seconds to be sealed. A proposed chunk is proposed again, unchanged, until its outcome is known,
 //! for the order of all that follows depends on it; its producers are told `REQUEST_TIMED_OUT` after
-//! 28 seconds. Both codes make Kafka's clients try again. When a chunk is lost, so is all that follows
-//! it for some idempotent producer, until the lost batch comes again (`gaps`).
+//! 28 seconds. Both codes make Kafka's clients try again.
+//!
+//! When a chunk is lost, what follows it for some idempotent producer must not be stored before it
+//! comes again. Nobody here remembers that, for it may come again through another agent: the quorum
+//! refuses what does not continue the producer's sequence in its partition (a producer that is not
+//! known there begins with 0) as `OUT_OF_ORDER_SEQUENCE_NUMBER`, which clients take for what it is,
+//! since the batch is not the next one that they wait for, and send again behind the one before.
+//!
+//! # Registrations
+//!
+//! Chunks are numbered under the agent's registration. When that has ended, what was proposed under
+//! it is asked for until it is known: the quorum still knows what was sequenced, and refuses the
+//! rest for good, whose producers are told `NOT_LEADER_OR_FOLLOWER`. What was not proposed yet goes
+//! under the next registration. An agent that hears nothing of the quorum tells its producers to go
+//! elsewhere, and those whose chunks were proposed that it is not known what became of them.
 
 mod budget;
 mod buffer;
@@ -29,7 +42,6 @@ mod commit;
 mod durable;
 mod flight;
 mod flusher;
-mod gaps;
 mod refusals;
 mod seal;
 mod seat;
@@ -50,13 +62,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::AgentOrigin;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_storage::bucket::Bucket;
 use alluvium_types::{Clock, ErrorCode, TopicPartition};
 
 use crate::AgentConfig;
 use crate::fetch::Recent;
+use crate::registration::Registration;
 use crate::topics::Topics;
 
 use buffer::{Buffer, Entry, Rejected};
@@ -89,6 +101,7 @@ pub struct Produce {
 #[derive(Debug)]
 struct Shared {
     settings: SettingsCache,
+    registration: Registration,
     clock: Arc<dyn Clock>,
     refusals: RefusalLog,
     /// With this many inline bytes in the metadata no more go there.
@@ -124,7 +137,7 @@ impl Produce {
     /// Starts the write path.
     pub(crate) fn start(
         config: &AgentConfig,
-        origin: AgentOrigin,
+        registration: Registration,
         metadata: Metadata,
         bucket: Bucket,
         clock: Arc<dyn Clock>,
@@ -139,6 +152,7 @@ impl Produce {
         let (inline, early) = (config.inline_bytes_per_second, config.early_puts_per_second);
         let shared = Arc::new(Shared {
             settings: SettingsCache::new(metadata.clone(), topics),
+            registration: registration.clone(),
             clock: Arc::clone(&clock),
             refusals: RefusalLog::new(),
             inline_most: config.settle_bytes.saturating_mul(4).max(INLINE_LEAST),
@@ -152,12 +166,7 @@ impl Produce {
             recent,
             clock: Arc::clone(&clock),
         };
-        let sequencer = Sequencer {
-            origin,
-            metadata,
-            clock,
-            last_chunk: 0,
-        };
+        let sequencer = Sequencer::new(registration, metadata, clock);
         let stop = CancellationToken::new();
         let flusher = Flusher::new(Arc::clone(&shared), uploader, sequencer);
         let task = tokio::spawn(flusher.run(stop.clone()));
@@ -288,10 +297,14 @@ impl ProducerConnection {
         if entries.is_empty() {
             return;
         }
-        let rejected = self.shared.buffer().push(entries, generation, now);
-        self.shared.wake.notify_one();
-        for (rejected, entry) in rejected {
-            entry.waiting.failed(rejection(rejected));
+        let pushed = self.shared.buffer().push(entries, generation, now);
+        match pushed {
+            Ok(()) => self.shared.wake.notify_one(),
+            Err((rejected, entries)) => {
+                for entry in entries {
+                    entry.waiting.failed(rejection(rejected));
+                }
+            }
         }
     }
 }
@@ -307,10 +320,6 @@ fn rejection(rejected: Rejected) -> ProduceResult {
             let text = "Too many records wait for the object store; send them again later.";
             (ErrorCode::ThrottlingQuotaExceeded, text)
         }
-        Rejected::Behind => (
-            ErrorCode::KafkaStorageError,
-            "A batch of this producer before this one was not stored; send both again, in order.",
-        ),
     };
     ProduceResult::refused(code, text)
 }

@@ -149,7 +149,8 @@ impl Session {
         dispatch::check_served(&request)?;
         let todo = if request.api_key == api::PRODUCE {
             self.barrier.passed().await;
-            Todo::Produce(produce::submit(&self.services.agent, producer, &request)?)
+            let submitted = produce::submit(&self.services.agent, producer, &request);
+            Todo::Produce(submitted.await?)
         } else {
             let is_barrier = dispatch::is_barrier(request.api_key);
             if is_barrier {

@@ -56,7 +56,7 @@ impl Quorum {
                 );
                 self.groups.entry(commit.group).or_default();
             }
-            Command::DeleteGroup { group } => {
+            Command::RemoveGroup { group, .. } => {
                 self.log.push("delete".into());
                 self.groups.remove(&group);
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::groups::coordinator::Done;
+use crate::groups::work::Done;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {

@@ -8,9 +8,11 @@ use alluvium_metadata::{CreateTopic, Outcome, RegisterAgent};
 use alluvium_protocol::produce::TopicRef;
 use alluvium_types::ManualClock;
 
+use crate::freshness::Freshness;
 use crate::groups::{
     CommitPartition, CommitTopic, FetchTopic, FetchedOffset, FetchedTopic, GroupState, Groups,
 };
+use crate::registration::Registration;
 use crate::topics::Topics;
 
 use super::*;
@@ -49,7 +51,8 @@ fn start(metadata: &Metadata, origin: AgentOrigin) -> Groups {
     let settings = BTreeMap::from([("group.initial.rebalance.delay.ms".into(), "0".into())]);
     let topics = Topics::new(settings).unwrap();
     Groups::start(
-        origin,
+        Registration::fixed(origin),
+        Freshness::of(metadata),
         metadata.clone(),
         Arc::new(ManualClock::new(1)),
         topics,
@@ -148,8 +151,11 @@ async fn a_member_commits_and_goes_on_after_a_restart_of_its_coordinator() {
     groups.shutdown().await;
 
     let groups = start(&metadata, origin);
-    assert_eq!(groups.heartbeat(&alive(&joined)), Ok(()));
-    assert_eq!(groups.describe("g").unwrap().state, GroupState::Stable);
+    assert_eq!(groups.heartbeat(&alive(&joined)).await, Ok(()));
+    assert_eq!(
+        groups.describe("g").await.unwrap().unwrap().state,
+        GroupState::Stable
+    );
     let all = groups.fetch_offsets("g", None).await.unwrap();
     let found = |partition, offset, leader_epoch, metadata: &str, code| FetchedOffset {
         partition,
@@ -199,14 +205,14 @@ async fn a_silent_member_is_missed_and_its_group_can_be_deleted() {
     // Time passes by itself when nothing else can happen; the group's timers do the rest.
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(
-        groups.heartbeat(&alive(&joined)),
+        groups.heartbeat(&alive(&joined)).await,
         Err(ErrorCode::UnknownMemberId)
     );
-    let listed = groups.list();
+    let listed = groups.list().await.unwrap();
     assert_eq!((listed.len(), listed[0].state), (1, GroupState::Empty));
     assert_eq!(listed[0].protocol_type, "consumer");
     assert_eq!(groups.delete("g").await, ErrorCode::None);
-    assert_eq!(groups.describe("g"), None);
+    assert_eq!(groups.describe("g").await, Ok(None));
     assert_eq!(groups.delete("g").await, ErrorCode::GroupIdNotFound);
     groups.shutdown().await;
 }

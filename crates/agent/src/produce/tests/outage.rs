@@ -32,7 +32,11 @@ async fn what_came_too_early_for_a_full_buffer_is_not_overtaken_by_what_follows_
     mood.free();
     assert_eq!(filling.await.unwrap()[0].base_offset, 0);
     let early = send(&connection, at, numbered(1)).await;
-    assert_eq!(early.error, ErrorCode::KafkaStorageError, "{early:?}");
+    assert_eq!(
+        early.error,
+        ErrorCode::OutOfOrderSequenceNumber,
+        "{early:?}"
+    );
     for number in 0..2 {
         let stored = send(&connection, at, numbered(number)).await;
         assert_eq!(stored.base_offset, i64::from(number) + 1, "{stored:?}");

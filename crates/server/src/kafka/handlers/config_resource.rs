@@ -41,10 +41,10 @@ pub(crate) fn parse(
         TOPIC => Ok(Resource::Topic),
         BROKER if name.is_empty() => Ok(Resource::Cluster),
         BROKER => match name.parse::<i32>() {
-            Ok(id) if id == context.agent.origin.agent.0 => Ok(Resource::Broker),
+            Ok(id) if id == context.agent.id().0 => Ok(Resource::Broker),
             Ok(id) => refuse(format!(
                 "Unexpected broker id, expected {} or empty string, but received {id}",
-                context.agent.origin.agent
+                context.agent.id()
             )),
             Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
         },

@@ -13,6 +13,9 @@ use super::RequestContext;
 /// Read, delete and describe, as bits of Kafka's access control operations (KIP-430).
 const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
+/// Groups for which room is made beforehand.
+const GROUPS: usize = 1000;
+
 /// "Not asked for".
 const NO_OPERATIONS: i32 = i32::MIN;
 
@@ -22,14 +25,26 @@ pub(crate) async fn handle(
 ) -> DescribeGroupsResponse {
     let asked = request.include_authorized_operations && context.version >= 3;
     let operations = if asked { ALL_OPERATIONS } else { NO_OPERATIONS };
-    let describe = |group: StrBytes| {
-        let description = context.agent.groups.describe(&group);
-        if description.is_none() {
-            debug!(%group, client = context.client_host, "DescribeGroups: there is no such group");
-        }
-        describe(context.version, group, operations, description)
-    };
-    let groups = request.groups.into_iter().map(describe).collect();
+    let mut groups = Vec::with_capacity(request.groups.len().min(GROUPS));
+    for group in request.groups {
+        let client = &context.client_host;
+        groups.push(match context.agent.groups.describe(&group).await {
+            Ok(description) => {
+                if description.is_none() {
+                    debug!(%group, client, "DescribeGroups: there is no such group");
+                }
+                describe(context.version, group, operations, description)
+            }
+            Err(code) => {
+                debug!(%group, %code, client, "DescribeGroups refused for a group");
+                message!(DescribedGroup {
+                    error_code: code.code(),
+                    group_id: group,
+                    authorized_operations: NO_OPERATIONS,
+                })
+            }
+        });
+    }
     message!(DescribeGroupsResponse { groups })
 }
 

@@ -66,10 +66,17 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
             return Ok(Answer { parts, lease: None });
         }
     };
-    let resolved = services.agent.metadata.read(|state| {
-        let resolve = |asked| resolve(services, state, asked, version);
-        plan.partitions.iter().map(resolve).collect::<Vec<_>>()
-    });
+    let resolve_all = || {
+        services.agent.metadata.read(|state| {
+            let resolve = |asked| resolve(services, state, asked, version);
+            plan.partitions.iter().map(resolve).collect::<Vec<_>>()
+        })
+    };
+    let mut resolved = resolve_all();
+    // The client may have learned of a topic from another agent.
+    if resolved.iter().any(is_unknown) && services.agent.catch_up().await.is_ok() {
+        resolved = resolve_all();
+    }
     let (results, lease) = read(session, &resolved, &limits).await;
     let mut response = FetchResponse {
         partitions: assemble(&plan.partitions, &resolved, results, limits.read_committed),
@@ -128,6 +135,13 @@ fn resolve(
         offset: asked.offset,
         max_bytes,
     })
+}
+
+const fn is_unknown(resolved: &Result<ReadPartition, ErrorCode>) -> bool {
+    matches!(
+        resolved,
+        Err(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+    )
 }
 
 /// Reads what could be resolved; the bytes are leased until the answer is sent.

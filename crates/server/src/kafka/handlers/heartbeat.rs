@@ -22,6 +22,7 @@ pub(crate) async fn handle(
         .agent
         .groups
         .heartbeat(&heartbeat)
+        .await
         .err()
         .unwrap_or_default();
     let Heartbeat {
@@ -32,6 +33,7 @@ pub(crate) async fn handle(
     match code {
         ErrorCode::None => {}
         ErrorCode::RebalanceInProgress => debug!(group, member, %code, "member is to join again"),
+        ErrorCode::NotCoordinator => debug!(group, member, %code, "member is sent elsewhere"),
         _ => warn!(group, member, %code, client = context.client_host, "Heartbeat refused"),
     }
     message!(HeartbeatResponse {

@@ -19,7 +19,9 @@ pub(crate) async fn handle(
     if let Err(refused) = &answer {
         let (code, member) = (refused.code, &refused.member_id);
         match code {
-            ErrorCode::MemberIdRequired | ErrorCode::RebalanceInProgress => {
+            ErrorCode::MemberIdRequired
+            | ErrorCode::RebalanceInProgress
+            | ErrorCode::NotCoordinator => {
                 debug!(%group, member, %code, "JoinGroup is to be repeated");
             }
             _ => warn!(%group, member, %code, client = context.client_host, "JoinGroup refused"),

@@ -1,9 +1,12 @@
-//! ListGroups: all groups, filtered by state (KIP-518) and type (KIP-848).
+//! ListGroups: the groups of this agent, filtered by state (KIP-518) and type (KIP-848). Clients ask
+//! every agent.
 
 use alluvium_agent::groups::GroupListing;
 use alluvium_protocol::message;
 use alluvium_protocol::messages::list_groups_response::ListedGroup;
 use alluvium_protocol::messages::{ListGroupsRequest, ListGroupsResponse, StrBytes};
+
+use tracing::warn;
 
 use super::RequestContext;
 
@@ -14,10 +17,17 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
-    let groups = context.agent.groups.list();
-    message!(ListGroupsResponse {
-        groups: select(groups, &request.states_filter, &request.types_filter),
-    })
+    match context.agent.groups.list().await {
+        Ok(groups) => message!(ListGroupsResponse {
+            groups: select(groups, &request.states_filter, &request.types_filter),
+        }),
+        Err(code) => {
+            warn!(%code, client = context.client_host, "ListGroups refused");
+            message!(ListGroupsResponse {
+                error_code: code.code()
+            })
+        }
+    }
 }
 
 fn passes(filter: &[StrBytes], value: &str) -> bool {

@@ -29,6 +29,8 @@ struct Lookup<'a> {
     context: &'a RequestContext,
     read_committed: bool,
     patience: Duration,
+    /// Whether the view is known not to lag.
+    is_current: bool,
     duplicates: HashSet<(StrBytes, PartitionIndex)>,
 }
 
@@ -41,10 +43,19 @@ pub(crate) async fn handle(
         Ok(millis) if context.version >= 10 && millis > 0 => Duration::from_millis(millis),
         _ => PATIENCE,
     };
+    // One for all of them: from here on the view holds what was acknowledged before, anywhere.
+    let is_current = match context.agent.current().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, client_host = context.client_host, "offsets cannot be listed now");
+            false
+        }
+    };
     let lookup = Lookup {
         context,
         read_committed: request.isolation_level == 1,
         patience: patience.min(Duration::from_secs(300)),
+        is_current,
         duplicates: duplicates(&request),
     };
     let mut topics = Vec::new();
@@ -132,6 +143,9 @@ impl Lookup<'_> {
             return Err(ErrorCode::InvalidRequest);
         }
         let spec = self.spec(asked.timestamp)?;
+        if !self.is_current {
+            return Err(ErrorCode::LeaderNotAvailable);
+        }
         let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let partition = TopicPartition::new(topic, asked.partition_index);
         let agent = &self.context.agent;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use alluvium_agent::Agent;
 use alluvium_agent::produce::{PartitionRecords, Pending, ProducerConnection};
+use alluvium_metadata::{State, Topic};
 use alluvium_protocol::batch::BatchHeader;
 use alluvium_protocol::compression::Codec;
 use alluvium_protocol::produce::{
@@ -29,9 +30,10 @@ pub(crate) struct Submitted {
     arrived: Option<Vec<ProduceResult>>,
 }
 
-/// Decodes a request and gives its record sets to the write path, synchronously. The records stay
-/// slices of the frame.
-pub(crate) fn submit(
+/// Decodes a request and gives its record sets to the write path. The records stay slices of the
+/// frame. Waits only where a topic or partition is not known here: the client may have learned of it
+/// from another agent.
+pub(crate) async fn submit(
     agent: &Agent,
     producer: &ProducerConnection,
     request: &Request,
@@ -42,6 +44,11 @@ pub(crate) fn submit(
     if let Some(refusal) = refusal_of_all(&produce) {
         results.fill(Some(refusal));
     } else {
+        if !agent.metadata.read(|state| all_known(state, &produce))
+            && let Err(error) = agent.catch_up().await
+        {
+            tracing::debug!(%error, "a Produce names topics that are not known here (yet)");
+        }
         agent.metadata.read(|state| {
             let mut last: Option<(TopicRef, Option<TopicId>)> = None;
             for (partition, result) in produce.partitions.iter_mut().zip(&mut results) {
@@ -70,6 +77,23 @@ pub(crate) fn submit(
         results,
         pending,
         arrived: None,
+    })
+}
+
+fn all_known(state: &State, produce: &ProduceRequest) -> bool {
+    let mut topic: Option<(&TopicRef, Option<&Topic>)> = None;
+    produce.partitions.iter().all(|asked| {
+        if topic.is_none_or(|(last, _)| *last != asked.topic) {
+            let found = match &asked.topic {
+                TopicRef::Name(name) => state.topic_by_name(name),
+                TopicRef::Id(id) => state.topic(*id),
+            };
+            topic = Some((&asked.topic, found));
+        }
+        let partitions = topic
+            .and_then(|(_, topic)| topic)
+            .map_or(0, |topic| topic.partitions.len());
+        usize::try_from(asked.partition).is_ok_and(|index| index < partitions)
     })
 }
 

@@ -20,7 +20,7 @@ pub(crate) async fn handle(
         Err(ErrorCode::InconsistentGroupProtocol)
     };
     match answer {
-        Err(code @ ErrorCode::RebalanceInProgress) => {
+        Err(code @ (ErrorCode::RebalanceInProgress | ErrorCode::NotCoordinator)) => {
             debug!(%group, %member, %code, "SyncGroup is in vain");
         }
         Err(code) => {

@@ -102,7 +102,7 @@ async fn a_topic_describes_its_settings_in_every_version() {
 #[tokio::test]
 async fn a_broker_describes_itself_and_no_other() {
     let agent = with_topic(&[("num.partitions", "5")]).await;
-    let own = agent.origin.agent.to_string();
+    let own = agent.id().to_string();
     let keys = ["num.partitions"];
     let described = describe(&agent, 4, (BROKER, &own), Some(&keys)).await;
     let partitions = &described.configs[0];
@@ -192,7 +192,7 @@ async fn settings_change_incrementally() {
 #[tokio::test]
 async fn a_single_broker_is_not_changed_in_the_name_of_all() {
     let agent = with_topic(&[]).await;
-    let own = agent.origin.agent.to_string();
+    let own = agent.id().to_string();
     let change = ("message.max.bytes", 0, Some("5"));
     let (refused, message) = set(&agent, 1, (BROKER, &own), change).await;
     assert_eq!(refused, ErrorCode::InvalidRequest);

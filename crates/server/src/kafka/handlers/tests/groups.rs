@@ -242,6 +242,6 @@ async fn tools_list_and_delete_groups_and_find_their_coordinator() {
     let found = find_coordinator::handle(&context(&agent, 6), request).await;
     let found = &sendable(6, found).coordinators[0];
     assert_eq!(found.host.as_str(), "broker.test");
-    assert_eq!(found.node_id, agent.origin.agent.0);
+    assert_eq!(found.node_id, agent.id().0);
     agent.shutdown().await;
 }
