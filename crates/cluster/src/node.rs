@@ -104,8 +104,8 @@ pub struct StartError(pub String);
 #[derive(Debug)]
 pub struct Node {
     view: Arc<View>,
-    quorum: Quorum,
-    log: LogStore,
+    pub(crate) quorum: Quorum,
+    pub(crate) log: LogStore,
     snapshotter: Arc<Snapshotter>,
     service: Arc<NodeService>,
     metadata: Metadata,

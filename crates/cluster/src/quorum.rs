@@ -15,6 +15,11 @@ use crate::members::{ChangeError, Join, JoinAnswer, Members, MembershipChange};
 use crate::raft::{NotLeader, StepError, Voter};
 use crate::voter_id::Peer;
 
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod tests;
+
 /// A change may have to send a whole state to a new voter.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a node that asks to be taken in waits for news.

@@ -9,22 +9,35 @@ use tokio::task::JoinSet;
 
 use alluvium_metadata::{Change, Command, CreateTopic, Outcome, State};
 use alluvium_storage::disk::{Disk, ForgetfulDisk, LocalDisk};
-use alluvium_types::{Millis, TopicId};
+use alluvium_types::{Millis, SystemClock, TopicId};
 
-use super::{Node, NodeConfig};
+use super::{Node, NodeConfig, StartError, Timing};
 use crate::client::{Metadata, ProposeError};
+use crate::testing::Net;
 
 const DIR: &str = "/data/metadata";
 
+/// A node that is alone.
 fn config(snapshot_log_bytes: u64) -> NodeConfig {
     NodeConfig {
         dir: PathBuf::from(DIR),
         snapshot_log_bytes,
+        node: 1,
+        address: String::new(),
+        nodes: Vec::new(),
+        timing: Timing::default(),
+        lease: Duration::from_secs(2),
+        archive: None,
     }
 }
 
+async fn start_on(config: NodeConfig, disk: Arc<dyn Disk>) -> Result<Node, StartError> {
+    let nobody = Net::default().transport("");
+    Node::start(config, disk, nobody, Arc::new(SystemClock)).await
+}
+
 async fn start(disk: &ForgetfulDisk) -> Node {
-    Node::start(config(1 << 30), disk.shared()).await.unwrap()
+    start_on(config(1 << 30), disk.shared()).await.unwrap()
 }
 
 fn topic(number: u128) -> Command {
@@ -90,12 +103,12 @@ async fn a_start_is_quick_and_brings_the_state_back() {
     let dir = tempfile::tempdir().unwrap();
     let config = NodeConfig {
         dir: dir.path().join("metadata"),
-        snapshot_log_bytes: 1 << 30,
+        ..config(1 << 30)
     };
     let mut expected = State::default();
     for round in 0..4_u128 {
         let began = Instant::now();
-        let node = Node::start(config.clone(), LocalDisk::shared())
+        let node = start_on(config.clone(), LocalDisk::shared())
             .await
             .unwrap();
         assert!(
@@ -278,7 +291,7 @@ async fn without_the_sync_of_the_log_answers_are_lost() {
 #[tokio::test]
 async fn snapshots_purge_the_log_and_keep_the_state() {
     let disk = ForgetfulDisk::default();
-    let node = Node::start(config(20_000), disk.shared()).await.unwrap();
+    let node = start_on(config(20_000), disk.shared()).await.unwrap();
     for round in 0..40 {
         let commands = (0..50).map(|number| topic(round * 50 + number)).collect();
         node.metadata().propose_many(commands).await.unwrap();
@@ -299,7 +312,7 @@ async fn snapshots_purge_the_log_and_keep_the_state() {
     let left = disk.crash();
     drop(node);
 
-    let node = Node::start(config(20_000), left.shared()).await.unwrap();
+    let node = start_on(config(20_000), left.shared()).await.unwrap();
     assert_eq!(state(&node), expected);
     node.snapshot().await.unwrap();
     let end = node.metadata().propose(one_id()).await.unwrap().index;
@@ -335,7 +348,7 @@ async fn a_damaged_snapshot_is_refused_by_name_once_the_log_is_purged() {
     assert!(node.log.begin() > 0);
     node.shutdown().await;
     let name = damage_snapshot(disk.shared().as_ref());
-    let error = Node::start(config(1 << 30), disk.shared())
+    let error = start_on(config(1 << 30), disk.shared())
         .await
         .unwrap_err()
         .to_string();

@@ -49,6 +49,7 @@ pub(crate) struct Proposal {
 }
 
 impl Proposal {
+    #[cfg(test)]
     pub(crate) fn new(command: Command) -> Result<Self, postcard::Error> {
         let encoded = postcard::to_stdvec(&command)?.into();
         Ok(Self { command, encoded })
