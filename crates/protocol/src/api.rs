@@ -74,8 +74,11 @@ pub const SERVED: &[ServedApi] = &[
     ServedApi::new(37, "CreatePartitions", 0, 3),
     ServedApi::new(42, "DeleteGroups", 0, 2),
     ServedApi::new(44, "IncrementalAlterConfigs", 0, 1),
+    ServedApi::new(55, "DescribeQuorum", 0, 2),
     ServedApi::new(60, "DescribeCluster", 0, 2),
     ServedApi::new(75, "DescribeTopicPartitions", 0, 0),
+    ServedApi::new(80, "AddRaftVoter", 0, 1),
+    ServedApi::new(81, "RemoveRaftVoter", 0, 0),
 ];
 
 /// Every API key that Kafka 4.x has, served or not, with its name.

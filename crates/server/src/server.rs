@@ -92,7 +92,7 @@ impl Server {
         let agent = self.agent.as_ref();
         tracing::info!(
             kafka = agent.map(|part| part.address().to_string()),
-            agent = agent.map(|part| part.agent().origin.agent.to_string()),
+            agent = agent.map(|part| part.agent().id().to_string()),
             cluster = self.cluster_address,
             store = self.store_url,
             "serving"
@@ -133,7 +133,16 @@ impl Server {
 
     /// Resolves, with the reason, when the process can no longer do its work and should be stopped.
     pub async fn failed(&self) -> String {
-        self.quorum.stopped().await
+        let agent = async {
+            match &self.agent {
+                Some(part) => format!("the agent stopped: {}", part.agent().failed().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = self.quorum.stopped() => reason,
+            reason = agent => reason,
+        }
     }
 
     /// Leaves the cluster and stops: the agent drains and answers what is in flight, the metadata
@@ -170,15 +179,19 @@ fn start_http(
 /// An agent can serve while its lease runs, a voter while it hears of a leader and keeps up.
 fn probe(agent: Option<&AgentPart>, quorum: &Quorum) -> Probe {
     let agent = agent.map(|part| Arc::clone(part.agent()));
-    let metadata = matches!(quorum, Quorum::Voter(_)).then(|| quorum.metadata());
+    let metadata = matches!(quorum, Quorum::Voter(..)).then(|| quorum.metadata());
     Arc::new(move || {
         let (agent, metadata) = (agent.clone(), metadata.clone());
         Box::pin(async move {
             if let Some(metadata) = metadata {
                 in_step(&metadata).await?;
             }
-            drop(agent);
-            Ok(())
+            match agent {
+                Some(agent) if !agent.lease_valid() => Err(
+                    "the agent's lease has run out: it cannot reach the metadata quorum".to_owned(),
+                ),
+                _ => Ok(()),
+            }
         })
     })
 }

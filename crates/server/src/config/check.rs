@@ -10,10 +10,11 @@ impl Config {
         self.process.roles.contains(&role)
     }
 
-    /// Whether other processes belong to the cluster, as far as this configuration says.
+    /// Whether other processes may belong to the cluster, as far as this configuration says.
     #[must_use]
     pub fn has_peers(&self) -> bool {
         self.cluster.peers().next().is_some()
+            || self.cluster.listen.is_some()
             || !(self.has(Role::Agent) && self.has(Role::Metadata))
     }
 
@@ -81,7 +82,8 @@ impl Config {
                 format!("is missing: {reason}; write host:port, for example 0.0.0.0:9094"),
             ));
         }
-        if has_peers && self.metadata.node_id.is_none() {
+        let waits_to_be_named = self.cluster.listen.is_some() && self.cluster.nodes.is_empty();
+        if (has_peers || waits_to_be_named) && self.metadata.node_id.is_none() {
             errors.push(ConfigError::of(
                 "metadata.node_id",
                 "is missing: each of several metadata nodes has a number of its own, from 1",

@@ -17,8 +17,9 @@ section! {
         /// `listen`.
         advertised: Option<String> = None,
         /// The metadata nodes' addresses, `host:port`, the same list on every process of the cluster.
-        /// New metadata nodes form a quorum when all of them answer. A metadata node without this
-        /// list is a quorum of its own.
+        /// New metadata nodes form a quorum when all of them answer; one that lists only itself is a
+        /// quorum of its own. Without a list, a metadata node waits for `alluvium cluster init` or
+        /// `alluvium cluster add-voter`; if it has no `listen` either, it is a quorum of its own.
         nodes: Vec<String> = Vec::new(),
         /// A file of certificates (PEM): both sides of every connection between processes must show
         /// one that these signed. Unset, connections are plain and trust everybody.

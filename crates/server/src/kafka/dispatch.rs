@@ -79,12 +79,15 @@ const COLD: &[(i16, &str, Handler)] = &[
         "IncrementalAlterConfigs",
         cold!(incremental_alter_configs),
     ),
+    (55, "DescribeQuorum", cold!(describe_quorum)),
     (60, "DescribeCluster", cold!(describe_cluster)),
     (
         75,
         "DescribeTopicPartitions",
         cold!(describe_topic_partitions),
     ),
+    (80, "AddRaftVoter", cold!(add_raft_voter)),
+    (81, "RemoveRaftVoter", cold!(remove_raft_voter)),
 ];
 
 /// Requests that may change topics or producers: a Produce behind one of them waits for it. Metadata

@@ -94,7 +94,14 @@ impl AgentPart {
     /// Leaves the cluster as clients like it: is named no more while it still serves, then answers
     /// what is in flight, and ends.
     pub(crate) async fn shutdown(self, has_quorum: bool) {
-        let _ = (has_quorum, self.drain_timeout);
+        let limit = self.drain_timeout;
+        if has_quorum && tokio::time::timeout(limit, self.agent.drain()).await.is_err() {
+            tracing::warn!(
+                seconds = limit.as_secs(),
+                "the agent was not drained in time (agent.drain_timeout); its clients will find \
+                 the others by themselves"
+            );
+        }
         self.kafka.stop_reading();
         let drained = tokio::time::timeout(UNDISTURBED, self.kafka.drained()).await;
         let stopped = tokio::time::timeout(SETTLE, async {

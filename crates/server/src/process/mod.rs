@@ -2,6 +2,7 @@
 
 mod agent;
 mod ports;
+mod transport_stub;
 mod quorum;
 mod waiting;
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_cluster::{Metadata, Node, NodeConfig};
+use alluvium_cluster::{Metadata, Node, NodeConfig, Observer, ObserverConfig, Timing};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::disk::Disk;
+use alluvium_transport::Transport;
+use super::transport_stub::{Http2Transport, TlsOptions, TransportListener};
 use alluvium_types::Clock;
 
 use super::ports::Port;
 use super::waiting::wait_for;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::readiness::Readiness;
@@ -22,7 +24,9 @@ const STOP: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) enum Quorum {
     /// A durable voter, and where the others reach it, if they can.
-    Voter(Node),
+    Voter(Node, Option<TransportListener>),
+    /// A view of what voters elsewhere decide.
+    Observer(Observer),
     /// With objects in memory there is nothing that metadata could outlive.
     Memory(Metadata),
 }
@@ -47,22 +51,81 @@ impl Quorum {
         if around.bucket.url().starts_with("memory:") {
             return Ok(Self::Memory(Metadata::in_memory()));
         }
-        let _ = (port, &around.clock);
-        let readiness = &around.readiness;
-        let node_config = NodeConfig {
-            dir: data_dir.metadata(),
-            snapshot_log_bytes: config.metadata.snapshot_log_bytes.0,
-        };
-        let starting = Node::start(node_config, Arc::clone(&around.disk));
-        wait_for(readiness, "the metadata quorum", starting)
+        let tls = tls(&config.cluster);
+        let transport: Arc<dyn Transport> =
+            Http2Transport::new(tls.clone()).map_err(|error| StartError::Tls(error.to_string()))?;
+        if !config.has(Role::Metadata) {
+            return Self::observe(config, transport, around).await;
+        }
+        let node_config = node_config(config, data_dir, port.as_ref(), around);
+        let (disk, clock) = (Arc::clone(&around.disk), Arc::clone(&around.clock));
+        let node = Node::start(node_config, disk, transport, clock)
             .await
-            .map(Self::Voter)
+            .map_err(|error| StartError::Metadata(error.to_string()))?;
+        let listener = match port {
+            Some(port) => match TransportListener::start(port.listener, node.service(), tls) {
+                Ok(listener) => Some(listener),
+                Err(error) => {
+                    node.shutdown().await;
+                    return Err(StartError::Tls(error.to_string()));
+                }
+            },
+            None => None,
+        };
+        let quorum = Self::Voter(node, listener);
+        match quorum.formed(config, &around.readiness).await {
+            Ok(()) => Ok(quorum),
+            Err(error) => {
+                quorum.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn observe(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        around: &Surroundings,
+    ) -> Result<Self, StartError> {
+        let nodes = config.cluster.nodes.clone();
+        let what = format!("a metadata node at {}", nodes.join(", "));
+        let starting = Observer::start(
+            ObserverConfig { nodes },
+            transport,
+            Arc::clone(&around.clock),
+        );
+        let observer = wait_for(&around.readiness, &what, starting).await;
+        observer
+            .map(Self::Observer)
             .map_err(|error| StartError::Metadata(error.to_string()))
+    }
+
+    /// Waits until this node belongs to a quorum.
+    async fn formed(&self, config: &Config, readiness: &Readiness) -> Result<(), StartError> {
+        let Self::Voter(node, _) = self else {
+            return Ok(());
+        };
+        let peers: Vec<&str> = config.cluster.peers().collect();
+        let what = match peers.as_slice() {
+            [] => "the metadata quorum".to_owned(),
+            peers => format!("the metadata quorum of this node and {}", peers.join(", ")),
+        };
+        let formed = async {
+            tokio::select! {
+                biased;
+                reason = node.stopped() => Err(StartError::Metadata(format!(
+                    "the metadata node stopped: {reason}"
+                ))),
+                () = node.formed() => Ok(()),
+            }
+        };
+        wait_for(readiness, &what, formed).await
     }
 
     pub(crate) fn metadata(&self) -> Metadata {
         match self {
-            Self::Voter(node) => node.metadata(),
+            Self::Voter(node, _) => node.metadata(),
+            Self::Observer(observer) => observer.metadata(),
             Self::Memory(metadata) => metadata.clone(),
         }
     }
@@ -70,7 +133,10 @@ impl Quorum {
     /// Resolves, with the reason, when this process's part has ended by itself.
     pub(crate) async fn stopped(&self) -> String {
         match self {
-            Self::Voter(node) => format!("the metadata node stopped: {}", node.stopped().await),
+            Self::Voter(node, _) => format!("the metadata node stopped: {}", node.stopped().await),
+            Self::Observer(observer) => {
+                format!("the view of the metadata ended: {}", observer.stopped().await)
+            }
             Self::Memory(_) => std::future::pending().await,
         }
     }
@@ -80,7 +146,13 @@ impl Quorum {
     pub(crate) async fn shutdown(self) {
         let stopping = async {
             match self {
-                Self::Voter(node) => node.shutdown().await,
+                Self::Voter(node, listener) => {
+                    node.shutdown().await;
+                    if let Some(listener) = listener {
+                        listener.shutdown().await;
+                    }
+                }
+                Self::Observer(observer) => observer.shutdown().await,
                 Self::Memory(_) => {}
             }
         };
@@ -90,5 +162,46 @@ impl Quorum {
                 "the metadata node did not stop in time; what it acknowledged is on disk"
             );
         }
+    }
+}
+
+/// The files, all three of them or none: the configuration was checked.
+pub(crate) fn tls(cluster: &crate::config::Cluster) -> Option<TlsOptions> {
+    let (ca, certificate, key) = (
+        cluster.tls_ca.clone()?,
+        cluster.tls_certificate.clone()?,
+        cluster.tls_key.clone()?,
+    );
+    Some(TlsOptions {
+        ca,
+        certificate,
+        key,
+    })
+}
+
+fn node_config(
+    config: &Config,
+    data_dir: &DataDir,
+    port: Option<&Port>,
+    around: &Surroundings,
+) -> NodeConfig {
+    let metadata = &config.metadata;
+    NodeConfig {
+        dir: data_dir.metadata(),
+        snapshot_log_bytes: metadata.snapshot_log_bytes.0,
+        node: metadata.node(),
+        address: port.map(Port::advertised).unwrap_or_default(),
+        nodes: config.cluster.nodes.clone(),
+        timing: Timing {
+            heartbeat: metadata.heartbeat,
+            election_min: metadata.election_timeout_min,
+            election_max: metadata.election_timeout_max,
+        },
+        lease: config.agent.lease,
+        archive: Some(alluvium_cluster::ArchiveConfig {
+            bucket: around.bucket.clone(),
+            interval: metadata.archive_interval,
+            retention: metadata.archive_retention,
+        }),
     }
 }

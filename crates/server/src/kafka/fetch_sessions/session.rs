@@ -125,6 +125,7 @@ impl Session {
             let has_records = !answer.records.is_empty();
             let is_news = has_records
                 || answer.error != ErrorCode::None
+                || answer.preferred_read_replica >= 0
                 || answer.high_watermark != known.high_watermark
                 || answer.log_start != known.log_start;
             known.told(answer);

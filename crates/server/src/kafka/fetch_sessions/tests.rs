@@ -45,6 +45,7 @@ fn answered(plan: &Plan, high_watermark: i64, records: &'static [u8]) -> FetchRe
         last_stable_offset: high_watermark,
         log_start: 0,
         aborted: None,
+        preferred_read_replica: -1,
         records: if records.is_empty() {
             vec![]
         } else {
@@ -101,11 +102,19 @@ fn a_session_is_told_only_what_changed() {
     sessions.finish(plan, &mut response, 2);
     assert_eq!(named(&response), vec![2]);
 
+    // Where else to fetch from is told until the client goes there.
+    let plan = sessions.begin(request(id, 3, vec![]), false, 2).unwrap();
+    let mut response = answered(&plan, 10, b"");
+    response.partitions[2].high_watermark = 11;
+    response.partitions[1].preferred_read_replica = 7;
+    sessions.finish(plan, &mut response, 2);
+    assert_eq!(named(&response), vec![1]);
+
     // An error is told, and told again for as long as it lasts, and so is its end.
     for (epoch, error) in [
-        (3, ErrorCode::KafkaStorageError),
         (4, ErrorCode::KafkaStorageError),
-        (5, ErrorCode::None),
+        (5, ErrorCode::KafkaStorageError),
+        (6, ErrorCode::None),
     ] {
         let plan = sessions
             .begin(request(id, epoch, vec![]), false, 3)

@@ -9,7 +9,7 @@ use alluvium_protocol::compression::Codec;
 use alluvium_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchedPartition};
 use alluvium_protocol::produce::TopicRef;
 use alluvium_protocol::request::Request;
-use alluvium_types::{ErrorCode, TopicPartition};
+use alluvium_types::{AgentId, ErrorCode, Offset, TopicPartition};
 
 use crate::kafka::connection::Session;
 use crate::kafka::dispatch::Rejection;
@@ -17,6 +17,7 @@ use crate::kafka::services::Services;
 use crate::kafka::writer::Answer;
 
 use super::leader_epoch;
+use super::nearer::Nearer;
 
 /// The first version that names topics by id.
 const TOPIC_IDS: i16 = 13;
@@ -51,6 +52,8 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
     let fetch = FetchRequest::decode(request)?;
     let now = services.agent.clock.now();
     let limits = Limits::of(&fetch, services.limits.fetch_bytes);
+    let rack = fetch.rack.clone();
+    let client_id = request.client_id.as_deref().unwrap_or_default();
     let plan = match services
         .fetch_sessions
         .begin(fetch, version >= TOPIC_IDS, now)
@@ -68,7 +71,8 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
     };
     let resolve_all = || {
         services.agent.metadata.read(|state| {
-            let resolve = |asked| resolve(services, state, asked, version);
+            let nearer = Nearer::of(state, services.agent.id(), client_id, &rack);
+            let resolve = |asked| resolve(services, state, asked, version, nearer.as_ref());
             plan.partitions.iter().map(resolve).collect::<Vec<_>>()
         })
     };
@@ -106,13 +110,32 @@ impl Limits {
     }
 }
 
+/// Why a partition is not read.
+enum Unread {
+    Refused(ErrorCode),
+    /// There is an agent in the client's zone (KIP-392).
+    Elsewhere {
+        agent: AgentId,
+        high_watermark: Offset,
+        last_stable_offset: Offset,
+        log_start: Offset,
+    },
+}
+
+impl From<ErrorCode> for Unread {
+    fn from(error: ErrorCode) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// What to read for a partition, or why not.
 fn resolve(
     services: &Services,
     state: &State,
     asked: &FetchPartition,
     version: i16,
-) -> Result<ReadPartition, ErrorCode> {
+    nearer: Option<&Nearer<'_>>,
+) -> Result<ReadPartition, Unread> {
     let topic = match &asked.topic {
         TopicRef::Name(name) => state
             .topic_by_name(name)
@@ -120,14 +143,22 @@ fn resolve(
         TopicRef::Id(id) => state.topic(*id).ok_or(ErrorCode::UnknownTopicId)?,
     };
     let partition = TopicPartition::new(topic.id, asked.partition);
-    if state.partition(partition).is_none() {
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    }
+    let Some(known) = state.partition(partition) else {
+        return Err(ErrorCode::UnknownTopicOrPartition.into());
+    };
     leader_epoch::check(asked.current_leader_epoch)?;
     if version < ZSTD
         && services.agent.topics.settings(state, topic).compression == Some(Codec::Zstd)
     {
-        return Err(ErrorCode::UnsupportedCompressionType);
+        return Err(ErrorCode::UnsupportedCompressionType.into());
+    }
+    if let Some(agent) = nearer.and_then(|nearer| nearer.agent(topic, asked.partition)) {
+        return Err(Unread::Elsewhere {
+            agent,
+            high_watermark: known.high_watermark(),
+            last_stable_offset: known.last_stable_offset(),
+            log_start: known.log_start(),
+        });
     }
     let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
     Ok(ReadPartition {
@@ -137,17 +168,19 @@ fn resolve(
     })
 }
 
-const fn is_unknown(resolved: &Result<ReadPartition, ErrorCode>) -> bool {
+const fn is_unknown(resolved: &Result<ReadPartition, Unread>) -> bool {
     matches!(
         resolved,
-        Err(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+        Err(Unread::Refused(
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
+        ))
     )
 }
 
 /// Reads what could be resolved; the bytes are leased until the answer is sent.
 async fn read(
     session: &Session,
-    resolved: &[Result<ReadPartition, ErrorCode>],
+    resolved: &[Result<ReadPartition, Unread>],
     limits: &Limits,
 ) -> (Vec<ReadResult>, Option<Lease>) {
     let services = &*session.services;
@@ -156,7 +189,7 @@ async fn read(
         .iter()
         .filter_map(|partition| partition.as_ref().ok().copied())
         .collect();
-    // An error is told at once, not after a wait for other partitions.
+    // An error is told at once, not after a wait for other partitions; so is a nearer agent.
     let has_errors = partitions.len() < resolved.len() || resolved.is_empty();
     let available = agent
         .metadata
@@ -240,17 +273,33 @@ fn available_in(partition: &Partition, asked: &ReadPartition, limits: &Limits) -
 
 fn assemble(
     asked: &[FetchPartition],
-    resolved: &[Result<ReadPartition, ErrorCode>],
+    resolved: &[Result<ReadPartition, Unread>],
     results: Vec<ReadResult>,
     read_committed: bool,
 ) -> Vec<FetchedPartition> {
     let mut results = results.into_iter();
     let answers = asked.iter().zip(resolved).map(|(asked, resolved)| {
+        let mut preferred_read_replica = -1;
         let result = match resolved {
             Ok(_) => results
                 .next()
                 .unwrap_or_else(|| failed(ErrorCode::UnknownServerError)),
-            Err(error) => failed(*error),
+            Err(Unread::Refused(error)) => failed(*error),
+            Err(Unread::Elsewhere {
+                agent,
+                high_watermark,
+                last_stable_offset,
+                log_start,
+            }) => {
+                preferred_read_replica = agent.0;
+                ReadResult {
+                    error: ErrorCode::None,
+                    high_watermark: *high_watermark,
+                    last_stable_offset: *last_stable_offset,
+                    log_start: *log_start,
+                    records: Vec::new(),
+                }
+            }
         };
         FetchedPartition {
             topic: asked.topic.clone(),
@@ -260,6 +309,7 @@ fn assemble(
             last_stable_offset: result.last_stable_offset,
             log_start: result.log_start,
             aborted: (read_committed && result.error == ErrorCode::None).then(Vec::new),
+            preferred_read_replica,
             records: result.records,
         }
     });

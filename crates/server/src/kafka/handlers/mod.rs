@@ -4,6 +4,7 @@
 //! Every cold-path handler has the form
 //! `pub(crate) async fn handle(context: &RequestContext, request: XRequest) -> XResponse`.
 
+pub(crate) mod add_raft_voter;
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
 pub(crate) mod authorized_operations;
@@ -16,6 +17,7 @@ pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
@@ -29,12 +31,15 @@ pub(crate) mod leave_group;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+mod nearer;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod refusal;
+pub(crate) mod remove_raft_voter;
 pub(crate) mod sync_group;
+mod voters;
 
 #[cfg(test)]
 mod tests;
