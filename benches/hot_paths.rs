@@ -253,6 +253,7 @@ mod fetch {
                         last_stable_offset: 1_000_127,
                         log_start: 0,
                         aborted: None,
+                        preferred_read_replica: -1,
                         records: vec![Bytes::copy_from_slice(&patched), batch.slice(16..)],
                     }
                 })

@@ -214,6 +214,7 @@ fn assemble_fetch() -> Box<dyn FnMut()> {
                 last_stable_offset: 1_000_127,
                 log_start: 0,
                 aborted: None,
+                preferred_read_replica: -1,
                 records: vec![Bytes::copy_from_slice(&patched), batch.slice(16..)],
             }
         });

@@ -80,8 +80,12 @@ impl Metadata {
     /// A state machine in this process with no log behind it.
     #[must_use]
     pub fn in_memory() -> Self {
+        let current = Current {
+            state: State::new(),
+            ..Current::default()
+        };
         Self {
-            view: Arc::new(View::new(Current::default())),
+            view: Arc::new(View::new(current)),
             log: Log::None,
         }
     }

@@ -220,6 +220,8 @@ pub struct FetchedPartition {
     pub log_start: Offset,
     /// Aborted transactions in the range, (producer id, first offset); `None` unless read_committed.
     pub aborted: Option<Vec<(i64, Offset)>>,
+    /// The node that the client should fetch from instead (KIP-392), -1 for this one.
+    pub preferred_read_replica: i32,
     /// The batches, ready for the client, as a chain of buffers.
     pub records: Vec<Bytes>,
 }
@@ -309,8 +311,7 @@ impl<'a> Chain<'a> {
             writer.no_tags();
         }
         if version >= 11 {
-            // No preferred read replica: every agent answers for every partition.
-            writer.buffer.put_i32(-1);
+            writer.buffer.put_i32(partition.preferred_read_replica);
         }
         self.records(&partition.records);
         self.writer.no_tags();

@@ -129,6 +129,7 @@ fn answer(topics: &[Vec<Vec<usize>>], version: i16) -> FetchResponse {
                 last_stable_offset: 900,
                 log_start: 3,
                 aborted: (partition % 2 == 0).then(|| vec![(11, 12), (13, 14)]),
+                preferred_read_replica: partition - 1,
                 records: sizes
                     .iter()
                     .map(|size| Bytes::from(vec![size.to_be_bytes()[7]; *size]))
@@ -187,7 +188,8 @@ proptest! {
                 prop_assert_eq!(got.high_watermark, partition.high_watermark);
                 prop_assert_eq!(got.last_stable_offset, 900);
                 prop_assert_eq!(got.log_start_offset, if version >= 5 { 3 } else { -1 });
-                prop_assert_eq!(got.preferred_read_replica.0, -1);
+                let preferred = if version >= 11 { partition.preferred_read_replica } else { -1 };
+                prop_assert_eq!(got.preferred_read_replica.0, preferred);
                 let aborted = got.aborted_transactions.as_ref().map(|aborted| {
                     aborted.iter().map(|txn| (txn.producer_id.0, txn.first_offset)).collect()
                 });
