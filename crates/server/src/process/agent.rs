@@ -95,7 +95,11 @@ impl AgentPart {
     /// what is in flight, and ends.
     pub(crate) async fn shutdown(self, has_quorum: bool) {
         let limit = self.drain_timeout;
-        if has_quorum && tokio::time::timeout(limit, self.agent.drain()).await.is_err() {
+        if has_quorum
+            && tokio::time::timeout(limit, self.agent.drain())
+                .await
+                .is_err()
+        {
             tracing::warn!(
                 seconds = limit.as_secs(),
                 "the agent was not drained in time (agent.drain_timeout); its clients will find \

@@ -2,8 +2,8 @@
 
 mod agent;
 mod ports;
-mod transport_stub;
 mod quorum;
+mod transport_stub;
 mod waiting;
 
 pub(crate) use agent::AgentPart;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transport_stub::{Http2Transport, TlsOptions, TransportListener};
 use alluvium_cluster::{Metadata, Node, NodeConfig, Observer, ObserverConfig, Timing};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::disk::Disk;
 use alluvium_transport::Transport;
-use super::transport_stub::{Http2Transport, TlsOptions, TransportListener};
 use alluvium_types::Clock;
 
 use super::ports::Port;
@@ -135,7 +135,10 @@ impl Quorum {
         match self {
             Self::Voter(node, _) => format!("the metadata node stopped: {}", node.stopped().await),
             Self::Observer(observer) => {
-                format!("the view of the metadata ended: {}", observer.stopped().await)
+                format!(
+                    "the view of the metadata ended: {}",
+                    observer.stopped().await
+                )
             }
             Self::Memory(_) => std::future::pending().await,
         }

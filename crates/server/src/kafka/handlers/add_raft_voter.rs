@@ -46,7 +46,9 @@ async fn add(context: &RequestContext, request: &AddRaftVoterRequest) -> Result<
         directory => Some(voter_of(request.voter_id, directory)?),
     };
     let listeners = &request.listeners;
-    let named = listeners.iter().find(|listener| &*listener.name == LISTENER);
+    let named = listeners
+        .iter()
+        .find(|listener| &*listener.name == LISTENER);
     let Some(listener) = named.or(listeners.first()) else {
         return Err(Failed {
             code: ErrorCode::InvalidRequest,

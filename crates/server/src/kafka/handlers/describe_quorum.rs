@@ -27,7 +27,7 @@ pub(crate) async fn handle(
         return refused_by_partition(request);
     }
     match context.agent.metadata.status().await {
-        Ok(status) => describe(&status, context.agent.clock.now()),
+        Ok(status) => describe(&status, context.agent.clock.now(), context.version),
         Err(error) => {
             tracing::info!(%error, "DescribeQuorum: the quorum did not tell its status");
             failed(ErrorCode::RequestTimedOut, error.to_string())
@@ -75,7 +75,7 @@ fn failed(code: ErrorCode, reason: String) -> DescribeQuorumResponse {
 }
 
 /// The answer for a status as the leader told it at `now`.
-fn describe(status: &ClusterStatus, now: Millis) -> DescribeQuorumResponse {
+fn describe(status: &ClusterStatus, now: Millis, version: i16) -> DescribeQuorumResponse {
     if status.voters.is_empty() {
         return failed(
             ErrorCode::InvalidRequest,
@@ -84,8 +84,19 @@ fn describe(status: &ClusterStatus, now: Millis) -> DescribeQuorumResponse {
     }
     let (voting, learning): (Vec<&VoterStatus>, _) =
         status.voters.iter().partition(|voter| voter.votes);
-    let replica = |voter: &&VoterStatus| replica_of(voter, status, now);
-    let agents = status.agents.iter().map(|agent| observer_of(agent, status, now));
+    // Disks and addresses came with KIP-853; they cannot be written in an older version.
+    let tells_disks = version >= 2;
+    let replica = |voter: &&VoterStatus| {
+        let mut replica = replica_of(voter, status, now);
+        if tells_disks {
+            replica.replica_directory_id = directory_of(voter.id);
+        }
+        replica
+    };
+    let agents = status
+        .agents
+        .iter()
+        .map(|agent| observer_of(agent, status, now));
     let observers = learning.iter().map(replica).chain(agents).collect();
     let mut partition = message!(PartitionData {
         partition_index: 0,
@@ -107,7 +118,11 @@ fn describe(status: &ClusterStatus, now: Millis) -> DescribeQuorumResponse {
     message!(DescribeQuorumResponse {
         error_message: None,
         topics: vec![topic],
-        nodes: nodes(status),
+        nodes: if tells_disks {
+            nodes(status)
+        } else {
+            Vec::new()
+        },
     })
 }
 
@@ -117,7 +132,6 @@ fn replica_of(voter: &VoterStatus, status: &ClusterStatus, now: Millis) -> Repli
     let is_caught_up = voter.lag == Some(0) || Some(voter.id) == status.leader;
     message!(ReplicaState {
         replica_id: node_of(voter.id),
-        replica_directory_id: directory_of(voter.id),
         log_end_offset: voter.last_index.map_or(UNKNOWN, offset),
         last_fetch_timestamp: contact.unwrap_or(UNKNOWN),
         last_caught_up_timestamp: contact.filter(|_| is_caught_up).unwrap_or(UNKNOWN),
@@ -217,13 +231,18 @@ mod tests {
             }],
             ..ClusterStatus::default()
         };
-        let answer = describe(&status, 1_000_000);
         for version in 0..=2 {
+            let answer = describe(&status, 1_000_000, version);
             alluvium_protocol::response::encode(1, version, &answer).unwrap();
         }
+        let answer = describe(&status, 1_000_000, 2);
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(
-            (partition.leader_id, partition.leader_epoch, partition.high_watermark),
+            (
+                partition.leader_id,
+                partition.leader_epoch,
+                partition.high_watermark
+            ),
             (1, 5, 100)
         );
         let told = |replica: &ReplicaState| {
@@ -240,8 +259,14 @@ mod tests {
             [(1, 101, 1_000_000, 1_000_000), (2, 98, 999_980, -1)]
         );
         let observers: Vec<_> = partition.observers.iter().map(told).collect();
-        assert_eq!(observers, [(3, 41, 999_980, -1), (4, 100, 999_900, 999_900)]);
-        assert_eq!(partition.current_voters[0].replica_directory_id, directory_of(leader));
+        assert_eq!(
+            observers,
+            [(3, 41, 999_980, -1), (4, 100, 999_900, 999_900)]
+        );
+        assert_eq!(
+            partition.current_voters[0].replica_directory_id,
+            directory_of(leader)
+        );
         let listener = &answer.nodes[1].listeners[0];
         assert_eq!((&*listener.host, listener.port), ("m2", 9094));
     }
@@ -252,11 +277,11 @@ mod tests {
             voters: vec![voter(VoterId::new(7, 1), true, 0)],
             ..ClusterStatus::default()
         };
-        let answer = describe(&status, 0);
+        let answer = describe(&status, 0, 2);
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code());
         assert_eq!(partition.leader_id, -1);
-        let none = describe(&ClusterStatus::default(), 0);
+        let none = describe(&ClusterStatus::default(), 0, 2);
         assert_eq!(none.error_code, ErrorCode::InvalidRequest.code());
     }
 }

@@ -14,7 +14,11 @@ pub(crate) async fn handle(
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
     let leavers = read(context.version, &request);
-    let codes = context.agent.groups.leave(&request.group_id, &leavers).await;
+    let codes = context
+        .agent
+        .groups
+        .leave(&request.group_id, &leavers)
+        .await;
     let group = &request.group_id;
     let client = &context.client_host;
     match &codes {

@@ -13,7 +13,12 @@ pub(crate) async fn handle(
     request: RemoveRaftVoterRequest,
 ) -> RemoveRaftVoterResponse {
     let failed = remove(context, &request).await.err();
-    log(context, "RemoveRaftVoter", request.voter_id, failed.as_ref());
+    log(
+        context,
+        "RemoveRaftVoter",
+        request.voter_id,
+        failed.as_ref(),
+    );
     message!(RemoveRaftVoterResponse {
         error_code: failed.as_ref().map_or(0, |failed| failed.code.code()),
         error_message: failed.map(|failed| failed.reason.into()),

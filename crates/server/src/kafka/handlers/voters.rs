@@ -95,7 +95,12 @@ pub(super) async fn change(
 /// One line for whoever looks at the log.
 pub(super) fn log(context: &RequestContext, api: &'static str, node: i32, result: Option<&Failed>) {
     match result {
-        None => tracing::info!(api, node, client_host = context.client_host, "quorum changed"),
+        None => tracing::info!(
+            api,
+            node,
+            client_host = context.client_host,
+            "quorum changed"
+        ),
         Some(failed) => tracing::info!(
             api,
             node,
@@ -124,7 +129,10 @@ mod tests {
 
     #[test]
     fn addresses_are_parted() {
-        assert_eq!(host_and_port("m1.example.org:9094"), Some(("m1.example.org", 9094)));
+        assert_eq!(
+            host_and_port("m1.example.org:9094"),
+            Some(("m1.example.org", 9094))
+        );
         assert_eq!(host_and_port("[::1]:9094"), Some(("::1", 9094)));
         assert_eq!(host_and_port("nowhere"), None);
     }
