@@ -22,6 +22,8 @@ mod report;
 mod resequence;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
@@ -83,7 +85,7 @@ pub enum RestoreStep {
 }
 
 /// Is told how far a restore is.
-pub type Watcher<'a> = &'a (dyn Fn(RestoreStep) + Send + Sync);
+pub(crate) type Watcher<'a> = &'a (dyn Fn(RestoreStep) + Send + Sync);
 
 /// Why a restore was not made.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use alluvium_storage::bucket::BucketError;
 use alluvium_storage::{Blocked, blocking};
 use alluvium_types::{Clock, Millis, TopicId};
@@ -82,6 +84,8 @@ pub(super) struct Office {
     snapshot_bytes: u64,
     /// A snapshot is wanted that ends with the entry before this.
     snapshot_due: Option<Arc<Current>>,
+    /// The entry an earlier leader archived last, until it was compared with this leader's own.
+    inherited: Option<(u64, Bytes)>,
     swept_at: Millis,
 }
 
@@ -114,6 +118,7 @@ impl Archiver {
 
     async fn in_office(&self, office: &mut Office, applied: u64) -> Result<bool, RoundError> {
         self.look_at_fence(office).await?;
+        self.compare_inherited(office, applied).await?;
         let mut written = 0;
         loop {
             if let Some(current) = &office.snapshot_due
@@ -183,11 +188,20 @@ impl Archiver {
             bytes: pieces.iter().map(|piece| piece.bytes).sum(),
             snapshot_bytes: newest.map_or(0, |snapshot| snapshot.bytes),
             snapshot_due: None,
+            inherited: None,
             swept_at: self.clock.now(),
         };
         if let Some(last) = pieces.last() {
             office.next = last.number;
-            self.go_behind(&mut office).await?;
+            let piece = self.go_behind(&mut office).await?;
+            office.inherited = piece.and_then(|piece| {
+                let index = piece.head.last.index;
+                piece
+                    .entries
+                    .into_iter()
+                    .next_back()
+                    .map(|entry| (index, entry))
+            });
         }
         tracing::info!(
             store = bucket.url(),
@@ -217,6 +231,33 @@ impl Archiver {
                 office.history,
             ))),
         }
+    }
+
+    /// What earlier leaders archived last must be in this leader's log too, once that has come so far.
+    async fn compare_inherited(&self, office: &mut Office, applied: u64) -> Result<(), RoundError> {
+        let Some((index, theirs)) = office.inherited.take_if(|(index, _)| *index < applied) else {
+            return Ok(());
+        };
+        if index < self.source.begin() {
+            return Ok(());
+        }
+        let mine = self.source.read(index, index + 1, 1).await?;
+        if mine.first() == Some(&theirs) {
+            return Ok(());
+        }
+        Err(self.two_clusters(office, index))
+    }
+
+    fn two_clusters(&self, office: &Office, index: u64) -> RoundError {
+        RoundError::Fenced(format!(
+            "{} in {} holds another entry {index} than this node's log: two clusters write one \
+             history, which happens when a data directory was copied and both copies were started, \
+             or when an old copy of one was. This node has stopped. To go on with what the bucket \
+             holds, run `alluvium restore` into an empty folder; to go on with this node's records, \
+             give it another bucket or prefix (store.url)",
+            keys::pieces(office.history),
+            self.config.bucket.url(),
+        ))
     }
 
     /// Writes the next piece, up to the entry before `end`.
@@ -259,15 +300,10 @@ impl Archiver {
             .position(|(mine, theirs)| mine != theirs);
         match differs {
             None => Ok(()),
-            Some(at) => Err(RoundError::Fenced(format!(
-                "{} in {} holds another entry {} than this node's log: two clusters write one \
-                 history, which happens when a data directory was copied and both copies were \
-                 started. This node has stopped; keep the one whose records you want, empty the \
-                 metadata folder of the other",
-                keys::piece(office.history, before),
-                self.config.bucket.url(),
-                before.saturating_add(u64::try_from(at).unwrap_or(0)),
-            ))),
+            Some(at) => {
+                let at = u64::try_from(at).unwrap_or(0);
+                Err(self.two_clusters(office, before.saturating_add(at)))
+            }
         }
     }
 
@@ -312,11 +348,7 @@ impl Archiver {
         }
     }
 
-    async fn snapshot(
-        &self,
-        office: &mut Office,
-        current: Arc<Current>,
-    ) -> Result<(), RoundError> {
+    async fn snapshot(&self, office: &mut Office, current: Arc<Current>) -> Result<(), RoundError> {
         let next_index = current.checkpoint.next_index();
         let (named, at) = ((office.history, office.cluster), self.clock.now());
         let bytes = blocking(move || snapshot::encode(named, &current, at)).await??;

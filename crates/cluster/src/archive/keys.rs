@@ -46,7 +46,10 @@ mod tests {
     fn keys_are_in_the_order_of_their_numbers() {
         assert_eq!(piece(3, 17), "quorum/log/0000000003/00000000000000000017");
         assert_eq!(number(&piece(3, u64::MAX), &pieces(3)), Some(u64::MAX));
-        assert_eq!(number(&marker(u32::MAX), MARKERS), Some(u64::from(u32::MAX)));
+        assert_eq!(
+            number(&marker(u32::MAX), MARKERS),
+            Some(u64::from(u32::MAX))
+        );
         assert_eq!(number(&snapshot(1, 5), &snapshots(1)), Some(5));
         assert_eq!(number("quorum/log/0000000003/x", &pieces(3)), None);
         assert!(piece(3, 99) < piece(3, 100));

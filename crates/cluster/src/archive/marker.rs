@@ -78,8 +78,7 @@ impl Marker {
 
     pub(crate) fn decode(key: &str, bytes: &Bytes) -> Result<Self, FileError> {
         let (head, body) = file::decode(key, bytes, Kind::Marker)?;
-        let body =
-            postcard::from_bytes(&body).map_err(|error| FileError::damaged(key, error))?;
+        let body = postcard::from_bytes(&body).map_err(|error| FileError::damaged(key, error))?;
         Ok(Self {
             history: head.history,
             cluster: head.cluster,
@@ -91,7 +90,10 @@ impl Marker {
     /// Creates it. False when the history was begun by someone else.
     pub(crate) async fn create(&self, bucket: &Bucket) -> Result<bool, MarkerError> {
         let bytes = self.encode()?;
-        match bucket.create(&keys::marker(self.history), vec![bytes]).await {
+        match bucket
+            .create(&keys::marker(self.history), vec![bytes])
+            .await
+        {
             Ok(()) => Ok(true),
             Err(BucketError::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(error.into()),

@@ -45,7 +45,9 @@ impl ArchiveProgress {
             Some(since) if !moved => Some(since),
             _ => Some(now),
         };
-        let behind = inner.waiting_since.map_or(0, |since| now.saturating_sub(since));
+        let behind = inner
+            .waiting_since
+            .map_or(0, |since| now.saturating_sub(since));
         metrics::gauge!("alluvium_archive_next_index").set(lossy(next_index));
         metrics::gauge!("alluvium_archive_behind_seconds")
             .set(lossy(u64::try_from(behind).unwrap_or(0)) / 1000.0);

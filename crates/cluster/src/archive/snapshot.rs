@@ -25,10 +25,13 @@ pub(crate) fn encode(
     body.put_u32_le(u32::try_from(checkpoint.len()).map_err(io::Error::other)?);
     body.put_slice(&checkpoint);
     body.put_slice(&state);
-    let place = current.checkpoint.last.map_or_else(Place::default, |last| Place {
-        term: last.term,
-        index: last.index,
-    });
+    let place = current
+        .checkpoint
+        .last
+        .map_or_else(Place::default, |last| Place {
+            term: last.term,
+            index: last.index,
+        });
     let head = Head {
         kind: Kind::Snapshot,
         history,

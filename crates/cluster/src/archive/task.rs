@@ -9,10 +9,10 @@ use tokio::time::{sleep, timeout};
 
 use alluvium_types::{Clock, random};
 
+use super::ArchiveConfig;
 use super::archiver::{Archiver, RoundError};
 use super::progress::ArchiveProgress;
 use super::source::Source;
-use super::ArchiveConfig;
 use crate::status::ArchiveTrouble;
 use crate::view::View;
 
@@ -160,6 +160,8 @@ async fn run(
 
 /// Doubles, with jitter, up to half a minute.
 fn back_off(interval: Duration, failures: u32) -> Duration {
-    let doubled = interval.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE.max(interval));
+    let doubled = interval
+        .saturating_mul(1 << failures.min(8))
+        .min(LONGEST_PAUSE.max(interval));
     doubled.mul_f64(random::range(0.5..1.0))
 }

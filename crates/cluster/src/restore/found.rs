@@ -15,8 +15,8 @@ use crate::archive::marker::Marker;
 use crate::archive::{keys, snapshot};
 use crate::checkpoint::{Checkpoint, LogPosition, Members};
 use crate::snapshots::Snapshots;
-use crate::voter_id::{self, VoterId};
 use crate::view::Current;
+use crate::voter_id::{self, VoterId};
 
 /// Refuses a folder that something is in.
 pub(super) async fn refuse_used(config: &RestoreConfig) -> Result<(), RestoreError> {
@@ -51,7 +51,12 @@ pub(super) async fn found(
     let next_index = restoring.current.checkpoint.next_index();
     restoring.current.checkpoint = checkpoint(voter, &config.address, next_index);
     let history = restoring.history;
-    let marker = Marker::new(history, restoring.cluster, Some((restoring.from, next_index)), now);
+    let marker = Marker::new(
+        history,
+        restoring.cluster,
+        Some((restoring.from, next_index)),
+        now,
+    );
     let bucket = &config.bucket;
     if !marker.create(bucket).await? {
         return Err(RestoreError::Raced(format!(

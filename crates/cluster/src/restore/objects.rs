@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use alluvium_metadata::{BatchStamp, ProducerStamp, RunLocation, Standing, State};
-use alluvium_objects::{ChunkOrigin, Footer, HEADER_BYTES, Header, Level, RunEntry, TRAILER_BYTES, parse_key};
+use alluvium_objects::{
+    ChunkOrigin, Footer, HEADER_BYTES, Header, Level, RunEntry, TRAILER_BYTES, parse_key,
+};
 use alluvium_protocol::batch::{self, BatchHeader};
 use alluvium_storage::bucket::{Bucket, BucketError, ObjectMeta};
 use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
@@ -53,7 +55,8 @@ pub(super) struct Chunk {
 
 impl Chunk {
     pub(super) fn sealed_at(&self) -> Millis {
-        self.origin.map_or(self.created_at, |origin| origin.sealed_at)
+        self.origin
+            .map_or(self.created_at, |origin| origin.sealed_at)
     }
 }
 
@@ -128,7 +131,15 @@ pub(super) async fn find(
     }
     // Attempts at chunks that the state has under another object's name.
     let sequenced = origins(bucket, named).await;
-    read_unnamed(bucket, restoring, (at, &sequenced), unnamed, &mut found, watch).await?;
+    read_unnamed(
+        bucket,
+        restoring,
+        (at, &sequenced),
+        unnamed,
+        &mut found,
+        watch,
+    )
+    .await?;
     Ok(found)
 }
 
@@ -160,9 +171,9 @@ async fn read_unnamed(
             }
             Ok(Content::Chunk(chunk))
                 if is_taken(chunk.sealed_at())
-                    && chunk
-                        .origin
-                        .is_none_or(|origin| !sequenced.contains(&origin) && may_write(state, origin)) =>
+                    && chunk.origin.is_none_or(|origin| {
+                        !sequenced.contains(&origin) && may_write(state, origin)
+                    }) =>
             {
                 found.chunks.push(chunk);
             }
@@ -235,7 +246,10 @@ fn trailer(bytes: &Bytes) -> &[u8] {
 /// Reads all of an object and checks all of it.
 async fn read(bucket: &Bucket, object: ObjectId, meta: &ObjectMeta) -> Result<Content, ReadError> {
     if meta.bytes < HEADER_BYTES + TRAILER_BYTES || meta.bytes > LARGEST {
-        return Err(damaged(format!("{} bytes are no object of ours", meta.bytes)));
+        return Err(damaged(format!(
+            "{} bytes are no object of ours",
+            meta.bytes
+        )));
     }
     let bytes = bucket.read(&meta.key, 0..meta.bytes).await?;
     let header = Header::parse(&bytes).map_err(damaged)?;

@@ -32,7 +32,11 @@ pub(super) fn order(chunks: Vec<Chunk>) -> Vec<Chunk> {
     }
     let mut heads: BinaryHeap<Reverse<(Millis, Lane)>> = BinaryHeap::new();
     let push = |heads: &mut BinaryHeap<_>, lane: Lane, chunks: &VecDeque<Chunk>| {
-        heads.extend(chunks.front().map(|chunk| Reverse((chunk.sealed_at(), lane))));
+        heads.extend(
+            chunks
+                .front()
+                .map(|chunk| Reverse((chunk.sealed_at(), lane))),
+        );
     };
     for (lane, chunks) in &lanes {
         push(&mut heads, *lane, chunks);
@@ -43,7 +47,9 @@ pub(super) fn order(chunks: Vec<Chunk>) -> Vec<Chunk> {
             continue;
         };
         if let Some(chunk) = chunks.pop_front() {
-            while chunks.front().is_some_and(|next| chunk.origin.is_some() && next.origin == chunk.origin)
+            while chunks
+                .front()
+                .is_some_and(|next| chunk.origin.is_some() && next.origin == chunk.origin)
             {
                 chunks.pop_front();
             }

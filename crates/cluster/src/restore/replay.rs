@@ -55,7 +55,7 @@ pub(super) async fn replay(
             next_index: covered,
             until: base.snapshot_at.unwrap_or(base.marker.at),
             ended_early: None,
-            damaged_snapshots: base.damaged,
+            damaged: base.damaged,
         },
         current: base.current,
         at,
@@ -71,7 +71,10 @@ pub(super) async fn replay(
         done += 1;
         let piece = match Piece::decode(&listed.key, &bytes) {
             Ok(piece) if piece.head.first.index == listed.number => Ok(piece),
-            Ok(_) => Err(FileError::damaged(&listed.key, "it is not what its key says")),
+            Ok(_) => Err(FileError::damaged(
+                &listed.key,
+                "it is not what its key says",
+            )),
             Err(error @ FileError::Version { .. }) => {
                 return Err(RestoreError::Archive(error.to_string()));
             }
@@ -86,6 +89,11 @@ pub(super) async fn replay(
                 "{} is of another cluster or history",
                 listed.key
             ))),
+            // It overlaps with what is there already; should that not be all of it, there is a gap.
+            Err(error) if listed.number < replay.current.checkpoint.next_index() => {
+                replay.replayed.damaged.push(error.to_string());
+                None
+            }
             Err(error) => Some(End::Trouble(error.to_string())),
         };
         watch(RestoreStep::Pieces { done, all });

@@ -62,8 +62,8 @@ pub struct Replayed {
     pub until: Millis,
     /// Why it did not go on to the archive's end.
     pub ended_early: Option<String>,
-    /// Newer snapshots that could not be used.
-    pub damaged_snapshots: Vec<String>,
+    /// Files of the archive that are damaged and whose content was found elsewhere.
+    pub damaged: Vec<String>,
 }
 
 /// Records that were given offsets anew.

@@ -11,9 +11,7 @@ use std::collections::BTreeMap;
 use alluvium_metadata::{
     AgentOrigin, BatchOutcome, ChunkRun, Command, Location, Outcome, RegisterAgent, Sequence,
 };
-use alluvium_types::{
-    ChunkNumber, ErrorCode, Millis, Offset, ProducerId, TopicPartition,
-};
+use alluvium_types::{ChunkNumber, ErrorCode, Millis, Offset, ProducerId, TopicPartition};
 
 use super::Restoring;
 use super::objects::{Batch, Chunk};
@@ -126,7 +124,10 @@ impl<'a> Resequencer<'a> {
 
     /// Sequences a batch, or holds it back; then whatever waited for it.
     fn batch(&mut self, batch: Batch, at: Millis) {
-        let producer = batch.stamp.producer.map(|stamp| (batch.partition, stamp.id));
+        let producer = batch
+            .stamp
+            .producer
+            .map(|stamp| (batch.partition, stamp.id));
         match self.sequence(&batch, at) {
             BatchOutcome::Refused(ErrorCode::OutOfOrderSequenceNumber) if producer.is_some() => {
                 if let Some(producer) = producer {
