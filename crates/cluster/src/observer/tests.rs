@@ -360,7 +360,10 @@ async fn an_entry_of_a_later_release_ends_an_observer_by_name() {
         commands: vec![Some(Bytes::from_static(&[250]))],
     };
     node.stream(stream::iter([begin(identity(1, 0)), entries.encode()]).boxed());
-    let observer = observe(&net, &["node"]).await;
-    let reason = timeout(Duration::from_secs(60), observer.stopped()).await.unwrap();
-    assert!(reason.contains("later release"), "{reason}");
+    let config = ObserverConfig {
+        nodes: vec!["node".to_owned()],
+    };
+    let started = Observer::start(config, net.transport("agent"), Arc::new(SystemClock));
+    let error = timeout(Duration::from_secs(60), started).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("later release"), "{error}");
 }
