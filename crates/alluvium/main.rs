@@ -8,14 +8,17 @@ mod allocator;
 mod base64;
 mod bootstrap;
 mod check;
+mod cluster;
 mod consume;
 mod dev;
 mod failure;
 mod inspect;
 mod output;
 mod produce;
+mod restore;
 mod serve;
 mod server;
+mod time;
 mod topic;
 
 use std::process::ExitCode;
@@ -46,6 +49,10 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Load a cluster and judge what its clients see, while something is killed
     Check(check::CheckArgs),
+    /// Show a cluster, form its quorum, change who votes and leads
+    Cluster(cluster::ClusterArgs),
+    /// Rebuild a cluster from its bucket when all metadata disks are gone
+    Restore(restore::RestoreArgs),
     /// Explain an object of the store, with no cluster running
     Inspect(inspect::InspectArgs),
 }
@@ -72,6 +79,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Produce(args) => produce::run(args).await,
             Command::Consume(args) => consume::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Cluster(args) => cluster::run(args).await,
+            Command::Restore(args) => restore::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
         }
     });

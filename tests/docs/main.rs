@@ -149,6 +149,74 @@ fn the_table_of_api_keys_is_what_is_served() {
     .unwrap();
 }
 
+/// The tables of our own settings in docs/configuration.md, one per section.
+fn settings() -> String {
+    let shown = |value: &str| match value {
+        "" => "unset".to_owned(),
+        value => format!("`{value}`"),
+    };
+    let mut text = String::new();
+    let mut section = None;
+    for one in Config::explain() {
+        let (name, _) = one.key.split_once('.').unwrap_or(("", one.key));
+        if section != Some(name) {
+            let heading = match name {
+                "" => "Outside any section".to_owned(),
+                name => format!("`[{name}]`"),
+            };
+            text.push_str(&format!(
+                "\n### {heading}\n\n| key | default | what it says |\n| --- | --- | --- |\n"
+            ));
+            section = Some(name);
+        }
+        let default = if one.dev == one.server {
+            shown(&one.dev)
+        } else {
+            format!("{}; `dev`: {}", shown(&one.server), shown(&one.dev))
+        };
+        text.push_str(&format!("| `{}` | {default} | {} |\n", one.key, one.words));
+    }
+    text.push('\n');
+    text
+}
+
+/// `UPDATE_DOCS=1 cargo test --test docs` writes the tables anew.
+#[test]
+fn the_tables_of_our_settings_are_what_the_code_says() {
+    const BEGIN: &str = "<!-- our settings: begin -->\n";
+    const END: &str = "<!-- our settings: end -->";
+    let path = root().join("docs/configuration.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .expect("the marker before the tables");
+    let (found, after) = rest.split_once(END).expect("the marker after the tables");
+    if found == settings() {
+        return;
+    }
+    assert!(
+        std::env::var_os("UPDATE_DOCS").is_some(),
+        "docs/configuration.md is out of date; run UPDATE_DOCS=1 cargo test --test docs"
+    );
+    fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", settings())).unwrap();
+}
+
+#[test]
+fn the_example_configurations_are_valid() {
+    for entry in fs::read_dir(root().join("docs/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let output = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+            .args(["server", "--check", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {error}", shown(&path));
+        assert!(!said.contains("warning"), "{}: {said}", shown(&path));
+    }
+}
+
 /// What `](…)` points at.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     line.split("](")
@@ -259,11 +327,14 @@ fn unknown_to_the_tool(arguments: &[String]) -> Vec<String> {
     let commands: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
-        .take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-        .take(if arguments.first().is_some_and(|first| first == "topic") {
-            2
-        } else {
-            1
+        .take_while(|word| {
+            word.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        })
+        .take_while(|word| !word.starts_with('-'))
+        .take(match arguments.first().map(String::as_str) {
+            Some("topic" | "cluster") => 2,
+            _ => 1,
         })
         .collect();
     let Some(help) = help(&commands) else {

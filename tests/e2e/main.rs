@@ -5,6 +5,7 @@
 //! - [`codecs`]: the same records through every client, for each codec and store.
 //! - [`kill`]: `kill -9` under load loses and repeats nothing.
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
+//! - [`cluster`]: metadata nodes and agents as processes of their own.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`tool`]: the command line for people.
 
@@ -19,6 +20,7 @@
 mod support;
 
 mod abuse;
+mod cluster;
 mod codecs;
 mod groups;
 mod kill;

@@ -22,3 +22,4 @@ pub use error::ClientError;
 pub use group::{GroupConsumer, committed_offsets};
 pub use partitioner::partition_of_key;
 pub use producer::{Producer, ProducerOptions, Sent, new_producer_id, produce};
+pub use quorum::{BrokerInfo, ClusterInfo, QuorumInfo, ReplicaInfo};

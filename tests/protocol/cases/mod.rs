@@ -7,6 +7,7 @@ mod groups;
 mod membership;
 mod offsets;
 mod offsets_by_id;
+mod quorum;
 mod topics;
 
 use alluvium_protocol::api::SERVED;
@@ -16,13 +17,14 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 6] = [
+const SUITES: [Suite; 7] = [
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
     (configs::KEYS, configs::cases),
     (offsets::KEYS, offsets::cases),
     (membership::KEYS, membership::cases),
     (cluster::KEYS, cluster::cases),
+    (quorum::KEYS, quorum::cases),
 ];
 
 #[test]
@@ -67,4 +69,9 @@ fn group_administration_in_every_version() {
 #[test]
 fn cluster_in_every_version() {
     run(&cluster::cases(), cluster::KEYS);
+}
+
+#[test]
+fn quorum_in_every_version() {
+    run(&quorum::cases(), quorum::KEYS);
 }

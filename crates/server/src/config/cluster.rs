@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use alluvium_transport::{Http2Transport, TlsOptions};
+
 use super::errors::ConfigError;
 use super::section;
 
@@ -42,6 +44,16 @@ impl Cluster {
         let own = self.own();
         let nodes = self.nodes.iter().map(String::as_str);
         nodes.filter(move |node| Some(*node) != own)
+    }
+
+    /// How connections between processes are encrypted, if they are.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsOptions> {
+        Some(TlsOptions {
+            ca: self.tls_ca.clone()?,
+            certificate: self.tls_certificate.clone()?,
+            key: self.tls_key.clone()?,
+        })
     }
 
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
@@ -98,6 +110,7 @@ impl Cluster {
         if files.iter().all(|(_, file)| file.is_none()) {
             return;
         }
+        let known = errors.len();
         for (key, file) in files {
             match file {
                 None => errors.push(ConfigError::of(
@@ -112,6 +125,12 @@ impl Cluster {
                     }
                 }
             }
+        }
+        // Whether they are what they should be, and fit together.
+        if errors.len() == known
+            && let Err(error) = Http2Transport::new(self.tls())
+        {
+            errors.push(ConfigError::of("cluster.tls_*", error.to_string()));
         }
     }
 }

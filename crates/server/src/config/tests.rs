@@ -399,6 +399,14 @@ fn tls_is_whole_or_not_at_all() {
         errors[1].contains("cluster.tls_key: is missing"),
         "{errors:?}"
     );
+    let same = ca.replace("tls_ca", "tls_certificate") + "\n" + &ca.replace("tls_ca", "tls_key");
+    let error = load(&tls(&format!("{ca}\n{same}")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cluster.tls_*") && error.contains("ca.pem"),
+        "{error}"
+    );
     let all = format!("{ca}\ntls_certificate = \"/nowhere/c.pem\"\ntls_key = \"/nowhere/k.pem\"");
     let errors = load(&tls(&all)).unwrap_err().to_string();
     assert!(errors.contains("/nowhere/c.pem cannot be read"), "{errors}");

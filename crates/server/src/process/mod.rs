@@ -3,7 +3,6 @@
 mod agent;
 mod ports;
 mod quorum;
-mod transport_stub;
 mod waiting;
 
 pub(crate) use agent::AgentPart;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::transport_stub::{Http2Transport, TlsOptions, TransportListener};
 use alluvium_cluster::{Metadata, Node, NodeConfig, Observer, ObserverConfig, Timing};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::disk::Disk;
-use alluvium_transport::Transport;
+use alluvium_transport::{Http2Transport, Transport, TransportListener};
 use alluvium_types::Clock;
 
 use super::ports::Port;
@@ -51,7 +50,7 @@ impl Quorum {
         if around.bucket.url().starts_with("memory:") {
             return Ok(Self::Memory(Metadata::in_memory()));
         }
-        let tls = tls(&config.cluster);
+        let tls = config.cluster.tls();
         let transport: Arc<dyn Transport> =
             Http2Transport::new(tls.clone()).map_err(|error| StartError::Tls(error.to_string()))?;
         if !config.has(Role::Metadata) {
@@ -166,20 +165,6 @@ impl Quorum {
             );
         }
     }
-}
-
-/// The files, all three of them or none: the configuration was checked.
-pub(crate) fn tls(cluster: &crate::config::Cluster) -> Option<TlsOptions> {
-    let (ca, certificate, key) = (
-        cluster.tls_ca.clone()?,
-        cluster.tls_certificate.clone()?,
-        cluster.tls_key.clone()?,
-    );
-    Some(TlsOptions {
-        ca,
-        certificate,
-        key,
-    })
 }
 
 fn node_config(
