@@ -54,13 +54,24 @@ pub(crate) fn say(text: &str) {
 
 /// A bar on standard error for work of known length in bytes; hidden when nobody looks.
 pub(crate) fn progress(bytes: u64) -> ProgressBar {
+    bar(
+        bytes,
+        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg}",
+    )
+}
+
+/// A bar on standard error that counts things; hidden when nobody looks.
+pub(crate) fn counter() -> ProgressBar {
+    bar(0, "{bar:40} {pos}/{len} {msg}")
+}
+
+fn bar(length: u64, style: &str) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+    let bar = ProgressBar::with_draw_target(Some(length), target);
     match ProgressStyle::with_template(style) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
