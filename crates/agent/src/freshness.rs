@@ -20,7 +20,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long somebody who missed something waits; then the view is taken as it is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-type Barrier = Box<dyn Fn() -> BoxFuture<'static, Result<(), ProposeError>> + Send + Sync>;
+pub(crate) type Barrier =
+    Box<dyn Fn() -> BoxFuture<'static, Result<(), ProposeError>> + Send + Sync>;
 
 /// Brings the view up to date, for many at once. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,7 +61,8 @@ impl Freshness {
         }))
     }
 
-    fn over(barrier: Barrier) -> Self {
+    /// With another way to bring the view up to date.
+    pub(crate) fn over(barrier: Barrier) -> Self {
         let progress = Progress {
             begun: 0,
             begun_at: None,

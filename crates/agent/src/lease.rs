@@ -93,8 +93,9 @@ impl Lease {
     /// Resolves, with the reason, when the agent cannot go on under its id.
     pub(crate) async fn over(&self) -> String {
         let mut over = self.over.clone();
-        match over.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
+        let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        match reason {
+            Ok(reason) => reason.unwrap_or_default(),
             // The task was stopped.
             Err(_) => std::future::pending().await,
         }
@@ -185,9 +186,11 @@ impl Keeper {
         match timeout(self.lease, self.metadata.renew(origin)).await {
             Ok(Ok(Renewal::Renewed { lease })) => {
                 self.lease = lease.max(Duration::from_millis(1));
-                self.registration.renewed(origin, asked + self.lease);
+                let until = asked + self.lease;
+                self.registration.renewed(origin, until);
                 self.backoff.reset();
-                self.lease / 3
+                // Of what is left: the answer may have taken a while.
+                until.saturating_duration_since(Instant::now()) / 3
             }
             Ok(Ok(Renewal::Ended)) => {
                 self.registration.lost(origin);
@@ -263,9 +266,9 @@ impl Keeper {
 }
 
 fn seen(state: &State, origin: AgentOrigin, register: &RegisterAgent) -> Seen {
-    // A view may lag behind the registration; it says what has ended, not what has begun.
-    let known = state.agents().find(|agent| agent.id == origin.agent);
-    match known {
+    match state.agent(origin.agent) {
+        // The view held the registration when it was answered. It has been forgotten since.
+        None => Seen::Ended,
         Some(agent) if agent.epoch > origin.epoch => {
             let elsewhere = (&agent.host, agent.port) != (&register.host, register.port);
             if elsewhere && !matches!(agent.standing, Standing::Ended { .. }) {

@@ -19,6 +19,8 @@ use crate::testing::{
     NO_WAIT, NOW, PLAIN, Rig, batch, decode, idempotent, large_batch, record, submit, values,
 };
 
+mod lag;
+
 /// Nothing stays in memory: every read goes through the cache to the bucket.
 fn forgetful() -> AgentConfig {
     AgentConfig {

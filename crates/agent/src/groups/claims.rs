@@ -303,11 +303,6 @@ impl Flights {
             under_way: Arc::clone(&self.under_way),
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.under_way.lock().unwrap().len()
-    }
 }
 
 impl Flight {

@@ -8,18 +8,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use alluvium_metadata::{AgentOrigin, Command, CommitOffsets, GroupRecord, OffsetCommit, PutGroup};
+use alluvium_metadata::{
+    AgentOrigin, Command, CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup,
+};
 use alluvium_types::hash::HashSet;
 use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
 use super::group::{Env, Group, Phase};
 use super::member::Waiter;
+use super::offsets::commit_bytes;
 use super::request::{
     Committer, GroupDescription, GroupListing, Heartbeat, JoinAnswer, JoinGroup, JoinRefused,
     Leaver, SyncAnswer, SyncGroup,
 };
-use super::settings::{ALL_GROUPS_BYTES, MEMBER_BYTES, Settings};
+use super::settings::{ALL_GROUPS_BYTES, ENTRY_BYTES, MEMBER_BYTES, Settings};
 use super::timers::{Timer, Timers};
 use super::work::{Done, Work};
 use crate::budget::Lease;
@@ -29,6 +32,18 @@ const PROTOCOLS_PER_MEMBER: usize = 100;
 
 /// Longest static instance id, in bytes; Kafka gives it the rules of topic names.
 const INSTANCE_ID_BYTES: usize = 249;
+
+/// With this many bytes, about, no more is written at once.
+const WRITE_BYTES: usize = 4 << 20;
+
+fn record_bytes(record: &GroupRecord) -> usize {
+    let of_member = |member: &GroupMember| {
+        let protocols = member.protocols.iter();
+        let protocols: usize = protocols.map(|(name, data)| name.len() + data.len()).sum();
+        protocols + member.assignment.len() + ENTRY_BYTES
+    };
+    record.members.iter().map(of_member).sum()
+}
 
 /// What the quorum remembers of groups.
 pub(crate) trait Durable {
@@ -353,7 +368,9 @@ impl Coordinator {
         most: usize,
     ) -> (Vec<Command>, Vec<Done>) {
         let (mut commands, mut done) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
         while commands.len() < most
+            && bytes < WRITE_BYTES
             && let Some(work) = self.queue.pop_front()
         {
             match work {
@@ -363,6 +380,7 @@ impl Coordinator {
                     waiter,
                     lease,
                 } => {
+                    bytes += group.len() + commit_bytes(&offsets);
                     commands.push(Command::CommitOffsets(CommitOffsets {
                         origin,
                         group: group.clone(),
@@ -395,6 +413,7 @@ impl Coordinator {
                         record
                     });
                     if let Some(record) = record.flatten() {
+                        bytes += record_bytes(&record);
                         let group = id.to_string();
                         commands.push(Command::PutGroup(PutGroup {
                             origin,

@@ -64,6 +64,7 @@ impl Flusher {
                 self.shared.drained.notify_one();
             }
             let overdue = self.shared.buffer().next_overdue();
+            let has_ended = self.shared.registration.held().has_ended();
             let next = [next, self.flights.next_deadline(), overdue, cut_off]
                 .into_iter()
                 .flatten()
@@ -81,7 +82,7 @@ impl Flusher {
                     }
                 },
                 () = wait_until(next) => self.tell_late(),
-                _ = following.changed() => {}
+                _ = following.changed(), if has_ended => {}
                 () = self.shared.wake.notified() => {}
             }
         }

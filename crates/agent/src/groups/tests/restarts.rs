@@ -204,3 +204,34 @@ fn an_empty_group_that_cannot_be_written_is_tried_again() {
     assert_eq!(bench.state(), "-");
     assert_eq!(bench.quorum.groups["g"].as_ref().unwrap().members.len(), 0);
 }
+
+#[test]
+fn a_coordinator_that_is_none_any_more_lets_go_of_the_group() {
+    let mut bench = Bench::new();
+    let ids = bench.stable(2);
+    let generation = bench.group().generation;
+    let mut first = bench.commit(&ids[0], generation, 1);
+    let origin = AgentOrigin {
+        agent: AgentId(1),
+        epoch: AgentEpoch(1),
+    };
+    let (_, done) = bench.coordinator.take_writes(bench.now, origin, 0, 100);
+    // Under way is one commit; queued, another; and somebody waits for the next generation.
+    let mut second = bench.commit(&ids[1], generation, 2);
+    let mut joining = bench.join(&ids[0]);
+    assert!(waits(&mut joining));
+    for done in done {
+        let refused = Err(ErrorCode::NotCoordinator);
+        bench.coordinator.finish(bench.now, done, refused);
+    }
+    assert_eq!(now(&mut first), ErrorCode::NotCoordinator);
+    assert_eq!(now(&mut second), ErrorCode::NotCoordinator);
+    let refused = now(&mut joining).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotCoordinator);
+    assert_eq!(bench.state(), "-");
+    assert!(!bench.coordinator.has_writes());
+    assert_eq!(
+        (bench.coordinator.timers().len(), bench.coordinator.bytes()),
+        (0, 0)
+    );
+}
