@@ -141,6 +141,8 @@ fn big_libraries_are_named_in_one_place() {
         ("aws_sdk_s3::", "crates/storage/src/bucket"),
         ("axum::", "crates/server/src/http"),
         ("kafka_wire::", "crates/protocol/src"),
+        ("hyper::", "crates/transport/src"),
+        ("rustls::", "crates/transport/src"),
     ];
     for path in all_sources() {
         let relative = path
