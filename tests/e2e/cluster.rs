@@ -241,12 +241,12 @@ fn three_metadata_nodes_and_two_agents_are_one_cluster() {
     let seen = status(&["--bootstrap", &two]);
     assert_eq!(seen["source"], "leader", "{seen}");
     assert_eq!(seen["voters"].as_array().unwrap().len(), 3, "{seen}");
-    let zones: Vec<_> = seen["agents"]
-        .as_array()
-        .unwrap()
+    let agents = seen["agents"].as_array().unwrap();
+    let mut zones: Vec<&str> = agents
         .iter()
-        .map(|a| &a["zone"])
+        .filter_map(|agent| agent["zone"].as_str())
         .collect();
+    zones.sort_unstable();
     assert_eq!(zones, ["zone-a", "zone-b"], "{seen}");
     let known = cluster.nodes().join(",");
     let to = seen["voters"]
