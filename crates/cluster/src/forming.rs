@@ -182,6 +182,9 @@ impl Forming {
 
     /// Forms a quorum of these addresses, as an operator wishes.
     pub(crate) async fn form(&self, nodes: Vec<String>) -> Result<(), FormError> {
+        if self.voter.standing().is_formed() {
+            return Err(in_a_quorum());
+        }
         let me = &self.voter.me().address;
         let wanted = with_own(&nodes, me);
         if wanted.len() != nodes.iter().collect::<BTreeSet<_>>().len() {
@@ -212,11 +215,7 @@ impl Forming {
         let deadline = Instant::now() + FORM_TIMEOUT;
         loop {
             if self.voter.standing().is_formed() {
-                return Err(FormError(
-                    "the node belongs to a quorum already; add nodes to it with `alluvium cluster \
-                     add-voter`"
-                        .to_owned(),
-                ));
+                return Err(in_a_quorum());
             }
             let reason = match self.meet(&wanted).await {
                 Met::All(peers) => {
@@ -278,9 +277,9 @@ impl Forming {
                 }
             };
             if let Some(reason) = waiting {
-                let again = said.as_ref().is_none_or(|(before, at)| {
-                    *before != reason || at.elapsed() > REPEAT_LOG
-                });
+                let again = said
+                    .as_ref()
+                    .is_none_or(|(before, at)| *before != reason || at.elapsed() > REPEAT_LOG);
                 if again {
                     tracing::info!(voter = %self.voter.me(), "not in a metadata quorum yet: {reason}");
                     said = Some((reason, Instant::now()));
@@ -408,6 +407,13 @@ enum Met {
     Quorum(Formed),
     /// Not yet; the reason.
     Waiting(String),
+}
+
+fn in_a_quorum() -> FormError {
+    FormError(
+        "the node belongs to a quorum already; add nodes to it with `alluvium cluster add-voter`"
+            .to_owned(),
+    )
 }
 
 /// Sorted, each once, and this node's among them.

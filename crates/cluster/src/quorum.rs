@@ -16,6 +16,8 @@ use crate::raft::{NotLeader, StepError, Voter};
 use crate::voter_id::Peer;
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod tests;
@@ -195,10 +197,7 @@ impl Quorum {
         self.voter().receiver().snapshot(request).await
     }
 
-    pub(crate) async fn handle_transfer_leader(
-        &self,
-        request: Bytes,
-    ) -> Result<Bytes, Unanswered> {
+    pub(crate) async fn handle_transfer_leader(&self, request: Bytes) -> Result<Bytes, Unanswered> {
         self.voter().receiver().hand_over(request).await
     }
 }

@@ -20,7 +20,7 @@ use crate::rpc::{Answer, Request};
 const TICK: Duration = Duration::from_millis(500);
 /// A change that nobody makes any more is finished after this.
 const ABANDONED: Duration = Duration::from_secs(1);
-/// A node without a leader asks for so long before it looks whether it is of the quorum still.
+/// A voter that hears of no leader for so long looks whether it is one still.
 const LEADERLESS: Duration = Duration::from_secs(3);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn run(quorum: Quorum, peers: Peers, gone: watch::Sender<Option<String>>) {
     let mut watch = quorum.voter().watch();
     let mut changing_since = None;
-    let mut leaderless_since = None;
     let mut was_member = false;
     loop {
         let standing = watch.now();
@@ -48,12 +47,8 @@ pub(super) async fn run(quorum: Quorum, peers: Peers, gone: watch::Sender<Option
             was_member = true;
         }
         let left = was_member && standing.is_formed() && !member && !standing.leads();
-        let leaderless = standing.votes(me) && standing.leader.is_none();
-        if !leaderless {
-            leaderless_since = None;
-        }
-        let since = leaderless.then(|| *leaderless_since.get_or_insert_with(Instant::now));
-        let alone = since.is_some_and(|since| since.elapsed() > LEADERLESS);
+        let silence = quorum.voter().receiver().silence();
+        let alone = !standing.leads() && standing.votes(me) && silence > LEADERLESS;
         if left || (alone && is_forgotten(&quorum, &peers, &standing).await) {
             // Nobody may listen any more.
             let _ = gone.send(Some(format!(

@@ -72,12 +72,7 @@ impl Folder {
 }
 
 /// Who the disk is; a new one draws it.
-fn identify(
-    disk: &dyn Disk,
-    dir: &Path,
-    log_dir: &Path,
-    node: u32,
-) -> Result<VoterId, StartError> {
+fn identify(disk: &dyn Disk, dir: &Path, log_dir: &Path, node: u32) -> Result<VoterId, StartError> {
     let named = |error: io::Error| StartError(format!("{}: {error}", dir.display()));
     let found = voter_id::read(disk, dir).map_err(|error| StartError(error.to_string()))?;
     if let Some(voter) = found {

@@ -108,9 +108,7 @@ async fn a_start_is_quick_and_brings_the_state_back() {
     let mut expected = State::default();
     for round in 0..4_u128 {
         let began = Instant::now();
-        let node = start_on(config.clone(), LocalDisk::shared())
-            .await
-            .unwrap();
+        let node = start_on(config.clone(), LocalDisk::shared()).await.unwrap();
         assert!(
             began.elapsed() < Duration::from_secs(3),
             "{:?}",
@@ -298,12 +296,12 @@ async fn snapshots_purge_the_log_and_keep_the_state() {
     }
     // The state is far larger than a log may get.
     let mut waited = 0;
-    while node.log.begin() < 1_000 && waited < 500 {
+    while node.log.begin() < 500 && waited < 500 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         waited += 1;
     }
     assert!(
-        node.log.begin() >= 1_000,
+        node.log.begin() >= 500,
         "log begins at {}",
         node.log.begin()
     );
@@ -317,7 +315,7 @@ async fn snapshots_purge_the_log_and_keep_the_state() {
     node.snapshot().await.unwrap();
     let end = node.metadata().propose(one_id()).await.unwrap().index;
     assert!(
-        end - node.log.begin() < 200,
+        end - node.log.begin() < 1_200,
         "{} entries left",
         end - node.log.begin()
     );
@@ -341,7 +339,7 @@ async fn a_damaged_snapshot_is_refused_by_name_once_the_log_is_purged() {
     assert_eq!(state(&node), expected);
 
     node.metadata()
-        .propose_many((10..300).map(topic).collect())
+        .propose_many((10..1_300).map(topic).collect())
         .await
         .unwrap();
     node.snapshot().await.unwrap();
@@ -403,8 +401,9 @@ async fn a_failing_disk_stops_the_voter_and_says_so() {
     let metadata = node.metadata();
     disk.fail_syncs(u64::MAX);
     disk.fail_writes(u64::MAX);
+    // It may be on the disk in spite of the error.
     let error = metadata.propose(topic(1)).await.unwrap_err();
-    assert!(matches!(error, ProposeError::Unavailable(_)), "{error}");
+    assert_eq!(error, ProposeError::TimedOut);
     let reason = tokio::time::timeout(Duration::from_secs(10), node.stopped())
         .await
         .unwrap();

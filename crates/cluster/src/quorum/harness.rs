@@ -265,11 +265,7 @@ impl Cluster {
             .await
     }
 
-    pub(super) async fn eventually<T>(
-        &self,
-        what: &str,
-        look: impl Fn(&Self) -> Option<T>,
-    ) -> T {
+    pub(super) async fn eventually<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
         let waiting = async {
             loop {
                 if let Some(found) = look(self) {
@@ -297,7 +293,11 @@ impl Cluster {
         self.until("all agree", |cluster| {
             let mut places = cluster.up().map(|number| {
                 let standing = cluster.standing(number);
-                (standing.applied, standing.last, standing.applied == standing.last)
+                (
+                    standing.applied,
+                    standing.last,
+                    standing.applied == standing.last,
+                )
             });
             let first = places.next();
             first.is_some_and(|first| first.2 && places.all(|place| place == first))

@@ -13,7 +13,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn forms_once_whoever_starts_first() {
-    for (seed, order) in [[1, 2, 3], [3, 1, 2], [2, 3, 1], [3, 2, 1]].iter().enumerate() {
+    for (seed, order) in [[1, 2, 3], [3, 1, 2], [2, 3, 1], [3, 2, 1]]
+        .iter()
+        .enumerate()
+    {
         let mut cluster = Cluster::new(seed as u64, 3);
         for number in order {
             cluster.start(*number).await;
@@ -40,11 +43,14 @@ async fn two_of_three_do_not_form_and_lists_must_agree() {
     cluster.start(2).await;
     sleep(20 * SECOND).await;
     assert!(!cluster.standing(1).is_formed() && !cluster.standing(2).is_formed());
-    cluster.nodes.pop();
+    cluster.nodes = vec![address(1), address(3)];
     cluster.start(3).await;
-    cluster.nodes = vec![address(3), address(4)];
     sleep(5 * SECOND).await;
-    assert!(cluster.up().all(|number| cluster.standing(number).leader.is_none()));
+    assert!(
+        cluster
+            .up()
+            .all(|number| !cluster.standing(number).is_formed())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +60,11 @@ async fn an_operator_forms_a_quorum_of_nodes_without_a_list() {
         cluster.start(number).await;
     }
     sleep(5 * SECOND).await;
-    assert!(cluster.up().all(|number| !cluster.standing(number).is_formed()));
+    assert!(
+        cluster
+            .up()
+            .all(|number| !cluster.standing(number).is_formed())
+    );
     let quorum = &cluster.node(2).quorum;
     let error = quorum.form(vec![address(1), address(3)]).await.unwrap_err();
     assert!(error.to_string().contains(&address(2)), "{error}");
@@ -91,7 +101,10 @@ async fn a_leader_dies_and_another_serves_within_a_second() {
         for number in 1..=3 {
             let metadata = cluster.metadata(number);
             for topic in &acknowledged {
-                assert!(metadata.read(|state| has_topic(state, *topic)), "{topic} is lost");
+                assert!(
+                    metadata.read(|state| has_topic(state, *topic)),
+                    "{topic} is lost"
+                );
             }
         }
     }
@@ -153,7 +166,10 @@ async fn a_minority_refuses_soon_and_the_majority_serves() {
         assert!(took < 3 * SECOND, "{took:?}");
         let served = propose(&cluster.metadata(other), 2).await.unwrap();
         let (second, took) = timed(propose(&cut_off, 3)).await;
-        assert!(matches!(second, Err(ProposeError::Unavailable(_))), "{second:?}");
+        assert!(
+            matches!(second, Err(ProposeError::Unavailable(_))),
+            "{second:?}"
+        );
         assert!(took < 7 * SECOND, "{took:?}");
         assert!(timed(cut_off.barrier()).await.0.is_err());
         cluster.net.heal();
@@ -170,7 +186,9 @@ async fn all_nodes_restart_with_torn_logs() {
     for round in 0..6 {
         let from = cluster.leader().await;
         for _ in 0..10 {
-            propose(&cluster.metadata(from), acknowledged).await.unwrap();
+            propose(&cluster.metadata(from), acknowledged)
+                .await
+                .unwrap();
             acknowledged += 1;
         }
         for number in 1..=3 {
@@ -182,7 +200,9 @@ async fn all_nodes_restart_with_torn_logs() {
         let leader = cluster.leader().await;
         cluster.metadata(leader).barrier().await.unwrap();
         for topic in 0..acknowledged {
-            let there = cluster.metadata(leader).read(|state| has_topic(state, topic));
+            let there = cluster
+                .metadata(leader)
+                .read(|state| has_topic(state, topic));
             assert!(there, "round {round}: {topic} is lost");
         }
         cluster.agree().await;
@@ -210,7 +230,11 @@ async fn a_laggard_gets_a_snapshot() {
         let laggard = cluster.up().find(|number| *number != leader).unwrap();
         cluster.kill(laggard);
         let next = outrun(&cluster, leader, 0).await;
-        assert!(cluster.node(leader).log.begin() > 100, "nothing was purged");
+        cluster
+            .until("the log is purged", |cluster| {
+                cluster.node(leader).log.begin() > 100
+            })
+            .await;
         if seed == 2 {
             *cluster.weather.lock().unwrap() = Weather {
                 lost: 20,
@@ -220,7 +244,9 @@ async fn a_laggard_gets_a_snapshot() {
         cluster.start(laggard).await;
         let metadata = cluster.metadata(laggard);
         cluster
-            .until("it has caught up", |_| metadata.read(|state| has_topic(state, next - 1)))
+            .until("it has caught up", |_| {
+                metadata.read(|state| has_topic(state, next - 1))
+            })
             .await;
         *cluster.weather.lock().unwrap() = Weather::default();
         cluster.agree().await;
@@ -228,7 +254,7 @@ async fn a_laggard_gets_a_snapshot() {
         cluster.kill(laggard);
         cluster.start(laggard).await;
         cluster.agree().await;
-        assert!(cluster.node(laggard).log.begin() > 100);
+        assert!(cluster.node(laggard).log.begin() > 100, "it got the log");
     }
 }
 
@@ -239,7 +265,11 @@ async fn a_wiped_node_is_another_voter_and_takes_the_place_of_the_one_before() {
         let leader = cluster.leader().await;
         outrun(&cluster, leader, 0).await;
         // The leader is wiped, too.
-        let wiped = if seed % 2 == 0 { leader } else { leader % 3 + 1 };
+        let wiped = if seed % 2 == 0 {
+            leader
+        } else {
+            leader % 3 + 1
+        };
         let before = cluster.voter(wiped);
         cluster.wipe(wiped);
         cluster.start(wiped).await;
@@ -253,7 +283,12 @@ async fn a_wiped_node_is_another_voter_and_takes_the_place_of_the_one_before() {
             })
             .await;
         let leader = cluster.leader().await;
-        assert!(!cluster.standing(leader).members().any(|peer| peer.voter == before));
+        assert!(
+            !cluster
+                .standing(leader)
+                .members()
+                .any(|peer| peer.voter == before)
+        );
         propose(&cluster.metadata(wiped), 5_000).await.unwrap();
         cluster.agree().await;
     }
@@ -298,7 +333,9 @@ async fn a_disk_that_was_replaced_is_told_so_when_it_comes_back() {
     cluster.machines.get_mut(&node).unwrap().disk = old;
     let term = cluster.standing(cluster.leader().await).term;
     cluster.start(node).await;
-    let reason = timeout(30 * SECOND, cluster.node(node).stopped()).await.unwrap();
+    let reason = timeout(30 * SECOND, cluster.node(node).stopped())
+        .await
+        .unwrap();
     assert!(reason.contains("empty its metadata folder"), "{reason}");
     assert_eq!(cluster.standing(cluster.leader().await).term, term);
 }
@@ -324,7 +361,9 @@ async fn voters_come_and_go() {
     metadata.change(add(5)).await.unwrap();
     cluster
         .until("five vote", |cluster| {
-            cluster.up().all(|number| cluster.standing(number).voters.len() == 5)
+            cluster
+                .up()
+                .all(|number| cluster.standing(number).voters.len() == 5)
         })
         .await;
     cluster.agree().await;
@@ -338,11 +377,19 @@ async fn voters_come_and_go() {
 
     // A follower goes, then the leader.
     let gone = cluster.voter(4);
-    metadata.change(MembershipChange::Remove { voter: gone }).await.unwrap();
-    let reason = timeout(30 * SECOND, cluster.node(4).stopped()).await.unwrap();
+    metadata
+        .change(MembershipChange::Remove { voter: gone })
+        .await
+        .unwrap();
+    let reason = timeout(30 * SECOND, cluster.node(4).stopped())
+        .await
+        .unwrap();
     assert!(reason.contains("removed"), "{reason}");
     let gone = cluster.voter(5);
-    metadata.change(MembershipChange::Remove { voter: gone }).await.unwrap();
+    metadata
+        .change(MembershipChange::Remove { voter: gone })
+        .await
+        .unwrap();
     cluster.stop(4).await;
     cluster.stop(5).await;
     let leader = cluster.leader().await;
@@ -366,7 +413,10 @@ async fn no_change_leaves_a_quorum_without_a_living_majority() {
     metadata.change(remove(voters[0])).await.unwrap();
     assert_eq!(cluster.standing(leader).voters.len(), 2);
     metadata.change(remove(voters[1])).await.unwrap();
-    let error = metadata.change(remove(cluster.voter(leader))).await.unwrap_err();
+    let error = metadata
+        .change(remove(cluster.voter(leader)))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("only"), "{error}");
     propose(&metadata, 1).await.unwrap();
 }
@@ -389,7 +439,9 @@ async fn a_disk_that_fails_costs_the_leader_its_office() {
             number += 1;
             assert!(began.elapsed() < 5 * SECOND, "nobody serves");
         }
-        let reason = timeout(5 * SECOND, cluster.node(leader).stopped()).await.unwrap();
+        let reason = timeout(5 * SECOND, cluster.node(leader).stopped())
+            .await
+            .unwrap();
         let (name, dir) = (cluster.voter(leader).to_string(), "/data/metadata");
         assert!(reason.contains(&name) && reason.contains(dir), "{reason}");
         assert_ne!(cluster.leader().await, leader);

@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use openraft::storage::RaftLogStorage;
 
 use alluvium_metadata::Command;
 
@@ -29,6 +30,12 @@ pub(crate) fn entry_command(entry: Bytes) -> io::Result<(LogPosition, Option<Com
 }
 
 impl LogStore {
+    /// Whether it holds nothing and never did: its voter belonged to no quorum.
+    pub(crate) async fn is_untouched(&self) -> io::Result<bool> {
+        let state = self.clone().get_log_state().await?;
+        Ok(state.last_log_id.is_none() && state.last_purged_log_id.is_none())
+    }
+
     /// Entries of `start..end`, encoded: at least one, about `max_bytes`. Blocks.
     ///
     /// # Errors

@@ -228,7 +228,12 @@ impl LogStore {
     }
 
     /// Encoded entries from `start`, at least one, about `max_bytes`. Blocks.
-    pub(super) fn read_raw(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<(u64, Bytes)>> {
+    pub(super) fn read_raw(
+        &self,
+        start: u64,
+        end: u64,
+        max_bytes: usize,
+    ) -> io::Result<Vec<(u64, Bytes)>> {
         let range = journal_index(start)..journal_index(end);
         let batch = self
             .shared

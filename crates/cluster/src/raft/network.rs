@@ -100,11 +100,7 @@ impl Client {
         request: Request,
         within: Duration,
     ) -> Result<Bytes, TransportError> {
-        match self
-            .peers
-            .ask(&self.address, lane, request, within)
-            .await?
-        {
+        match self.peers.ask(&self.address, lane, request, within).await? {
             Answer::Raft(answer) => Ok(answer),
             _ => Err(unexpected(&self.address)),
         }
@@ -162,7 +158,9 @@ impl Client {
         };
         let mut bytes = Bytes::new();
         loop {
-            let end = piece.offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            let end = piece
+                .offset
+                .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             let within = if end >= piece.label.length {
                 INSTALL_TIMEOUT
             } else {

@@ -3,17 +3,20 @@
 //! A message is acted on only when it is meant for this very voter: see [`Route`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
+use openraft::raft::AppendEntriesResponse;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use alluvium_storage::blocking;
 
 use crate::raft::messages::{
-    AppendAnswer, AskVote, Ballot, HandOver, HandOverAnswer, PieceAnswer, Route, VoteAnswer, decode,
-    decode_append, decode_piece, encode,
+    AppendAnswer, AskVote, Ballot, HandOver, HandOverAnswer, PieceAnswer, Route, VoteAnswer,
+    decode, decode_append, decode_piece, encode,
 };
 use crate::raft::types::{Raft, RaftSnapshot, Vote, meta};
 use crate::snapshots::{Incoming, Received};
@@ -25,6 +28,8 @@ pub(crate) struct Receiver {
     me: VoterId,
     raft: Raft,
     incoming: Arc<Incoming>,
+    /// When a leader was last listened to.
+    heard: Arc<Mutex<Instant>>,
 }
 
 /// Why a message was not acted on: it is none, it was meant for another, or the voter has stopped.
@@ -36,7 +41,20 @@ impl Receiver {
             me,
             raft,
             incoming: Arc::new(incoming),
+            heard: Arc::new(Mutex::new(Instant::now())),
         }
+    }
+
+    /// How long no leader has been listened to.
+    pub(crate) fn silence(&self) -> Duration {
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
+    }
+
+    fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     pub(crate) async fn vote(&self, request: Bytes) -> Result<Bytes, Unanswered> {
@@ -57,6 +75,9 @@ impl Receiver {
         let (route, request) = decode_append(request).map_err(said)?;
         self.check(route)?;
         let answer = self.raft.append_entries(request).await.map_err(said)?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.heard();
+        }
         message(&AppendAnswer::from(answer))
     }
 
@@ -75,6 +96,7 @@ impl Receiver {
         if mine.term > piece.ballot.term {
             return message(&PieceAnswer::Done(mine));
         }
+        self.heard();
         let incoming = Arc::clone(&self.incoming);
         let label = piece.label.clone();
         let received = blocking(move || incoming.take(&label, piece.offset, bytes))

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use openraft::OptionalSend;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::impls::TokioRuntime as Tokio;
-use openraft::OptionalSend;
 use rand::RngCore as _;
 use rand_core::TryRng;
 
@@ -45,8 +45,7 @@ impl AsyncRuntime for Runtime {
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
     type Instant = <Tokio as AsyncRuntime>::Instant;
     type TimeoutError = <Tokio as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <Tokio as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = Dice;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
     type Watch = <Tokio as AsyncRuntime>::Watch;

@@ -69,8 +69,9 @@ impl Standing {
                 heard.as_ref().map(|at| ago(at.elapsed()));
         }
         let index = |id: &Option<LogId>| id.as_ref().map(|id| id.index);
-        let peers =
-            |ids: &mut dyn Iterator<Item = u64>| ids.filter_map(|id| peer(membership, id)).collect();
+        let peers = |ids: &mut dyn Iterator<Item = u64>| {
+            ids.filter_map(|id| peer(membership, id)).collect()
+        };
         Self {
             role: match metrics.state {
                 ServerState::Leader => Role::Leader,

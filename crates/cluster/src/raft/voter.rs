@@ -91,12 +91,33 @@ impl Voter {
         let raft = Raft::new(me.voter.0, Arc::new(config), network, log, state_machine)
             .await
             .map_err(|error| failed("start", &error))?;
-        Ok(Self {
+        let voter = Self {
             receiver: Receiver::new(me.voter, raft.clone(), incoming),
             me,
             raft,
             lease: timing.election_max,
+        };
+        match voter.recover().await {
+            Ok(()) => Ok(voter),
+            Err(error) => {
+                voter.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the standing shows what the log says.
+    async fn recover(&self) -> Result<(), StartError> {
+        let members = self
+            .raft
+            .with_raft_state(|state| state.membership_state.effective().membership().clone())
+            .await
+            .map_err(|error| failed("start", &error))?;
+        self.wait("read its log", START_TIMEOUT, move |metrics| {
+            *metrics.membership_config.membership() == members
         })
+        .await
+        .map_err(StartError)
     }
 
     /// Has a voter that is alone lead, and waits until it has applied its whole log.
