@@ -1,9 +1,9 @@
 //! What was applied here lately, for those who follow.
 //!
 //! The state machine puts every entry in as it is applied; [`subscription`] streams from here to the
-//! observers, which share the bytes. What is older than the feed's bound is in a [`snapshot`] of the
-//! state. A subscriber costs the node nothing but its place in the log: it is sent what it asks for
-//! when it asks for it, and one that falls out of the feed is told to come again.
+//! observers, which share the bytes. What is older than the feed's bound is read from the log, and
+//! what was purged from that is in a [`snapshot`] of the state. A subscriber costs the node little
+//! more than its place in the log: it is sent the next bytes when it has taken the last.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -159,7 +159,10 @@ impl Node {
             snapshots.incoming(),
         )
         .await?;
-        let bucket = config.archive.as_ref().map(|archive| archive.bucket.clone());
+        let bucket = config
+            .archive
+            .as_ref()
+            .map(|archive| archive.bucket.clone());
         let forming = Forming::new(voter.clone(), peers.clone(), &config.nodes, bucket);
         if let Err(error) = lead_if_alone(&voter, &forming, &config).await {
             voter.shutdown().await;
@@ -180,6 +183,7 @@ impl Node {
             quorum.clone(),
             Arc::clone(&view),
             feed,
+            folder.log.clone(),
             config.lease,
             archive.as_ref().map(ArchiveTask::progress),
             Arc::clone(&clock),
@@ -269,8 +273,12 @@ impl Node {
             }
         };
         let removed = async {
-            match gone.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or_default(),
+            let reason = gone
+                .wait_for(Option::is_some)
+                .await
+                .map(|reason| reason.clone());
+            match reason {
+                Ok(reason) => reason.unwrap_or_default(),
                 Err(_) => std::future::pending().await,
             }
         };
@@ -331,7 +339,10 @@ impl Node {
         }
         let members = self.quorum.members();
         if let Err(error) = members.hand_over(None, HAND_OVER_TIMEOUT).await {
-            tracing::warn!(?error, "leadership was not handed over; the others elect a leader");
+            tracing::warn!(
+                ?error,
+                "leadership was not handed over; the others elect a leader"
+            );
         }
     }
 }

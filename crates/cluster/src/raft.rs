@@ -10,6 +10,7 @@
 
 mod archived;
 mod codec;
+mod followed;
 mod log_store;
 mod membership;
 mod messages;

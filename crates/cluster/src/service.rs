@@ -18,7 +18,7 @@ use crate::archive::ArchiveProgress;
 use crate::feed::{self, Feed, SharedSnapshot, Source, Standing};
 use crate::liveness::Leases;
 use crate::quorum::Quorum;
-use crate::raft::{NotLeader, OfferError, Voter};
+use crate::raft::{LogStore, NotLeader, OfferError, Voter};
 use crate::rpc::{Answer, Envelope, Identity, LeaderHint, Proposed, Request};
 use crate::status;
 use crate::view::View;
@@ -53,11 +53,13 @@ impl Seat {
 }
 
 impl NodeService {
-    /// The feed is the one that the state machine of the voter fills; `lease` is an agent's.
+    /// The feed is the one that the state machine of the voter fills, the log the voter's; `lease` is
+    /// an agent's.
     pub(crate) fn new(
         quorum: Quorum,
         view: Arc<View>,
         feed: Arc<Feed>,
+        log: LogStore,
         lease: Duration,
         archive: Option<ArchiveProgress>,
         clock: Arc<dyn Clock>,
@@ -70,6 +72,7 @@ impl NodeService {
             source: Source {
                 view: Arc::clone(&view),
                 feed,
+                log: Some(log),
                 snapshot: Arc::new(SharedSnapshot::new(Arc::clone(&view))),
                 subscribers: Arc::default(),
                 quorum: seat,
@@ -267,7 +270,10 @@ impl Standing for Seat {
 
     fn nodes(&self) -> Vec<String> {
         let standing = self.quorum.voter().standing();
-        standing.members().map(|peer| peer.address.clone()).collect()
+        standing
+            .members()
+            .map(|peer| peer.address.clone())
+            .collect()
     }
 
     fn out_of_touch(&self) -> Option<String> {
@@ -306,9 +312,7 @@ impl Service for NodeService {
         let envelope = Envelope::decode(&request)?;
         match envelope.request {
             // It is told which cluster this is in the stream itself.
-            Request::Subscribe(subscribe) => {
-                Ok(feed::subscribe(self.source.clone(), &subscribe))
-            }
+            Request::Subscribe(subscribe) => Ok(feed::subscribe(self.source.clone(), &subscribe)),
             _ => Err(Refused("this request opens no stream".to_owned())),
         }
     }

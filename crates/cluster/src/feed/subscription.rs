@@ -12,10 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use alluvium_storage::blocking;
 use alluvium_transport::Answers;
 
 use super::snapshot::{SharedSnapshot, SnapshotInfo};
 use super::{Feed, Stretch};
+use crate::raft::LogStore;
 use crate::rpc::{FeedMessage, Identity, LeaderHint, Subscribe};
 use crate::view::View;
 
@@ -35,6 +37,7 @@ const MAX_SUBSCRIBERS: usize = 1_000;
 pub(crate) struct Source {
     pub(crate) view: Arc<View>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) log: Option<LogStore>,
     pub(crate) snapshot: Arc<SharedSnapshot>,
     pub(crate) subscribers: Arc<AtomicUsize>,
     pub(crate) quorum: Arc<dyn Standing>,
@@ -62,16 +65,23 @@ struct Subscription {
     next_beat: Instant,
     /// Since when the subscriber has been ahead of this node.
     ahead_since: Option<Instant>,
-    writing: Option<Writing>,
+    fetching: Option<Fetching>,
     sending: Option<(SnapshotInfo, usize)>,
     ended: bool,
     _counted: Counted,
 }
 
-/// A snapshot that is being made; nobody makes it any more when this is dropped.
-struct Writing(JoinHandle<Result<SnapshotInfo, String>>);
+/// What the feed does not hold is on its way; nobody works on it any more when this is dropped.
+struct Fetching(JoinHandle<Result<Fetched, String>>);
 
-impl Drop for Writing {
+enum Fetched {
+    /// Entries from the log.
+    Entries(Vec<Option<Bytes>>),
+    /// The log does not hold them either.
+    Snapshot(SnapshotInfo),
+}
+
+impl Drop for Fetching {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -99,7 +109,7 @@ pub(crate) fn subscribe(source: Source, request: &Subscribe) -> Answers {
         next_index: request.next_index,
         next_beat: Instant::now(),
         ahead_since: None,
-        writing: None,
+        fetching: None,
         sending: None,
         ended: !matches!(first, FeedMessage::Begin { .. }),
         source,
@@ -123,7 +133,9 @@ fn greet(source: &Source, request: &Subscribe) -> FeedMessage {
         return FeedMessage::Elsewhere("this node belongs to no cluster yet".to_owned());
     };
     match request.identity {
-        Some(theirs) if theirs.cluster == identity.cluster && theirs.restores > identity.restores => {
+        Some(theirs)
+            if theirs.cluster == identity.cluster && theirs.restores > identity.restores =>
+        {
             FeedMessage::Elsewhere(format!(
                 "this node is of a history that has ended: {identity}"
             ))
@@ -158,24 +170,15 @@ impl Subscription {
             if let Some((snapshot, sent)) = self.sending {
                 return self.piece(snapshot, sent);
             }
-            if let Some(message) = self.written().await {
+            if let Some(message) = self.fetched().await {
                 return message;
             }
             self.moved.mark_unchanged();
             match self.stretch() {
-                Stretch::Entries(commands) => {
-                    let first = self.next_index;
-                    let count = u64::try_from(commands.len()).unwrap_or(u64::MAX);
-                    self.next_index = first.saturating_add(count);
-                    return FeedMessage::Entries { first, commands };
-                }
+                Stretch::Entries(commands) => return self.entries(commands),
                 Stretch::Gone => {
-                    let snapshot = Arc::clone(&self.source.snapshot);
-                    let reached = self.source.view.next_index();
-                    let begin = self.source.feed.begin(reached);
-                    let covering = begin.max(self.next_index.saturating_add(1));
-                    let write = async move { snapshot.covering(covering).await };
-                    self.writing = Some(Writing(tokio::spawn(write)));
+                    let fetch = fetch(self.source.clone(), self.next_index);
+                    self.fetching = Some(Fetching(tokio::spawn(fetch)));
                 }
                 Stretch::End => {
                     let beat = self.next_beat;
@@ -196,13 +199,21 @@ impl Subscription {
         }
     }
 
-    /// Waits for the snapshot that is being made, until the next beat.
-    async fn written(&mut self) -> Option<FeedMessage> {
-        let writing = self.writing.as_mut()?;
-        let result = before(self.next_beat, &mut writing.0).await?;
-        self.writing = None;
+    fn entries(&mut self, commands: Vec<Option<Bytes>>) -> FeedMessage {
+        let first = self.next_index;
+        let count = u64::try_from(commands.len()).unwrap_or(u64::MAX);
+        self.next_index = first.saturating_add(count);
+        FeedMessage::Entries { first, commands }
+    }
+
+    /// Waits for what is on its way, until the next beat.
+    async fn fetched(&mut self) -> Option<FeedMessage> {
+        let fetching = self.fetching.as_mut()?;
+        let result = before(self.next_beat, &mut fetching.0).await?;
+        self.fetching = None;
         let snapshot = match result {
-            Ok(Ok(snapshot)) => snapshot,
+            Ok(Ok(Fetched::Entries(commands))) => return Some(self.entries(commands)),
+            Ok(Ok(Fetched::Snapshot(snapshot))) => snapshot,
             Ok(Err(reason)) => return Some(FeedMessage::Elsewhere(reason)),
             Err(error) => return Some(FeedMessage::Elsewhere(error.to_string())),
         };
@@ -246,6 +257,28 @@ impl Subscription {
         }
         self.source.quorum.out_of_touch()
     }
+}
+
+/// Finds what lies behind the feed: in the log, or else in a snapshot.
+async fn fetch(source: Source, next_index: u64) -> Result<Fetched, String> {
+    let reached = source.view.next_index();
+    let begin = source.feed.begin(reached);
+    if let Some(log) = source.log.filter(|log| log.begin() <= next_index) {
+        // Only what is applied: the rest may not be committed.
+        let end = begin.min(reached);
+        let read = blocking(move || log.read_commands(next_index, end, BATCH_BYTES));
+        match read.await.map_err(|error| error.to_string())? {
+            Ok(commands) => return Ok(Fetched::Entries(commands)),
+            // It was purged meanwhile, or cannot be read: the state holds it all the same.
+            Err(error) => tracing::debug!(%error, next_index, "a subscriber gets a snapshot"),
+        }
+    }
+    let covering = begin.max(next_index.saturating_add(1));
+    source
+        .snapshot
+        .covering(covering)
+        .await
+        .map(Fetched::Snapshot)
 }
 
 /// What `future` brings, if it does by then.

@@ -66,10 +66,17 @@ async fn an_observer_holds_the_state_that_the_voters_hold() {
 async fn whoever_proposes_reads_its_own_writes_and_a_barrier_those_of_others() {
     let _seeded = one_thread();
     let cluster = Cluster::of(3).await;
-    let (one, other) = (cluster.observer("one").await, cluster.observer("other").await);
+    let (one, other) = (
+        cluster.observer("one").await,
+        cluster.observer("other").await,
+    );
     let follower = cluster.metadata(cluster.follower().await);
     for number in 0..20 {
-        let writer = if number % 2 == 0 { &follower } else { &one.metadata() };
+        let writer = if number % 2 == 0 {
+            &follower
+        } else {
+            &one.metadata()
+        };
         writer.propose(topic(number)).await.unwrap();
         let name = format!("topic-{number}");
         assert!(writer.read(|state| state.topic_by_name(&name).is_some()));
@@ -77,6 +84,23 @@ async fn whoever_proposes_reads_its_own_writes_and_a_barrier_those_of_others() {
         let (first, second) = tokio::join!(reader.barrier(), reader.barrier());
         first.and(second).unwrap();
         assert!(reader.read(|state| state.topic_by_name(&name).is_some()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_committed_shows_everywhere_at_once() {
+    let _seeded = one_thread();
+    let cluster = Cluster::of(3).await;
+    for number in 1..=3 {
+        let observer = cluster.observer_of("agent", vec![address(number)]).await;
+        let metadata = observer.metadata();
+        for _ in 0..20 {
+            let began = Instant::now();
+            allocate(&metadata).await.unwrap();
+            let took = began.elapsed();
+            // Not with the next heartbeat, and not by asking again.
+            assert!(took < Duration::from_millis(20), "node {number}: {took:?}");
+        }
     }
 }
 
@@ -93,7 +117,10 @@ async fn nodes_die_one_after_another_and_everything_is_seen_once() {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut answered = 0;
         while answered < 20 {
-            assert!(Instant::now() < deadline, "no answer after node {victim} died");
+            assert!(
+                Instant::now() < deadline,
+                "no answer after node {victim} died"
+            );
             if let Ok(id) = allocate(&metadata).await {
                 given.push(id);
                 answered += 1;
@@ -160,7 +187,11 @@ async fn a_node_that_is_cut_off_from_the_others_is_left() {
     for observer in &observers {
         observer.metadata().wait_applied(index).await.unwrap();
     }
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +205,11 @@ async fn a_leader_that_is_cut_off_does_not_keep_agents_waiting() {
     cluster.net.isolate(&address(leader));
     let began = Instant::now();
     while allocate(&metadata).await.is_err() {}
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
     metadata.barrier().await.unwrap();
 }
 
@@ -211,7 +246,11 @@ async fn a_lease_that_is_not_renewed_ends_and_one_that_is_does_not() {
     assert!(status.agents[0].renewed_millis.unwrap() < 1_000);
     assert_eq!(status.voters.len(), 3);
     assert_eq!(status.voters.iter().filter(|it| it.reachable).count(), 2);
-    assert!(status.advice[0].contains("metadata node"), "{:?}", status.advice);
+    assert!(
+        status.advice[0].contains("metadata node"),
+        "{:?}",
+        status.advice
+    );
 }
 
 fn begin(identity: Identity) -> Bytes {
@@ -242,7 +281,10 @@ async fn observe(net: &Net, nodes: &[&str]) -> Observer {
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
     };
     let started = Observer::start(config, net.transport("agent"), Arc::new(SystemClock));
-    timeout(Duration::from_secs(60), started).await.unwrap().unwrap()
+    timeout(Duration::from_secs(60), started)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,9 +308,13 @@ async fn another_cluster_or_history_ends_an_observer_by_name() {
         net.listen("node", node.clone());
         let observer = observe(&net, &["node"]).await;
         node.stream(stream::iter([other.encode()]).boxed());
-        let reason = timeout(Duration::from_secs(60), observer.stopped()).await.unwrap();
+        let reason = timeout(Duration::from_secs(60), observer.stopped())
+            .await
+            .unwrap();
         assert!(reason.contains("restored"), "{reason}");
-        observer.metadata().read(|state| assert!(state.cluster_id().is_some()));
+        observer
+            .metadata()
+            .read(|state| assert!(state.cluster_id().is_some()));
     }
 }
 
@@ -277,9 +323,8 @@ async fn entries_are_taken_once_and_nonsense_is_left_for_another_node() {
     let net = Net::default();
     let node = Scripted::new(|_| None);
     net.listen("node", node.clone());
-    let entries = |first, commands: Vec<Option<Bytes>>| {
-        FeedMessage::Entries { first, commands }.encode()
-    };
+    let entries =
+        |first, commands: Vec<Option<Bytes>>| FeedMessage::Entries { first, commands }.encode();
     let one: Bytes = postcard::to_stdvec(&Command::AllocateProducerIds { count: 1 })
         .unwrap()
         .into();
@@ -347,7 +392,11 @@ async fn a_node_that_falls_silent_is_left_within_seconds() {
     lively.stream(course.chain(stream::pending()).boxed());
     let began = Instant::now();
     let _observer = observe(&net, &["silent", "lively"]).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,6 +413,9 @@ async fn an_entry_of_a_later_release_ends_an_observer_by_name() {
         nodes: vec!["node".to_owned()],
     };
     let started = Observer::start(config, net.transport("agent"), Arc::new(SystemClock));
-    let error = timeout(Duration::from_secs(60), started).await.unwrap().unwrap_err();
+    let error = timeout(Duration::from_secs(60), started)
+        .await
+        .unwrap()
+        .unwrap_err();
     assert!(error.to_string().contains("later release"), "{error}");
 }
