@@ -111,7 +111,7 @@ impl Registration {
         self.shared.held.send_if_modified(|held| {
             let is_current = held.origin == origin && !held.has_ended();
             if is_current {
-                held.until = held.until.max(until);
+                held.until = until;
             }
             is_current
         });
