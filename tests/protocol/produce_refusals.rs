@@ -1,7 +1,14 @@
 //! Records that are refused, with Kafka's codes: their neighbours are stored and they are not.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiVersionsRequest, ProduceRequest};
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, IncrementalAlterConfigsRequest, ProduceRequest,
+};
 
 use crate::batches::{Batch, TIME, message_set, offsets};
 use crate::codes::*;
@@ -275,30 +282,53 @@ fn a_retry_in_the_same_request_stream_is_stored_once() {
     assert_eq!(world.fetch(&name, 0, 0).high_watermark, 3);
 }
 
-/// A producer whose state a partition has forgotten goes on where it was.
+/// Its first batch may still be on its way: what follows it must not be stored before it.
 #[test]
-fn a_producer_that_is_not_known_may_begin_anywhere() {
+fn a_producer_that_is_not_known_begins_with_sequence_zero() {
     let mut world = World::new();
     let (name, _) = world.fresh_topic(1);
     let producer = world.producer();
     let mut send = |sequence| append(&mut world, &name, Batch::of(2).from(producer, sequence));
-    assert_eq!(send(1000), (NONE, 0));
-    assert_eq!(send(1002), (NONE, 2));
-    assert_eq!(send(1000), (NONE, 0), "retry");
-    assert_eq!(send(1008), (OUT_OF_ORDER_SEQUENCE, -1));
+    assert_eq!(send(2), (OUT_OF_ORDER_SEQUENCE, -1));
+    assert_eq!(send(0), (NONE, 0));
+    assert_eq!(send(2), (NONE, 2));
+    assert_eq!(send(0), (NONE, 0), "retry");
 }
 
-/// The sequence goes from the greatest number to 0.
+/// Sets `producer.id.expiration.ms` of the whole cluster.
+fn expire_producers_after(world: &mut World, millis: &str) {
+    let setting = AlterableConfig::default()
+        .with_name("producer.id.expiration.ms".into())
+        .with_value(Some(millis.to_owned().into()));
+    let brokers = AlterConfigsResource::default()
+        .with_resource_type(4)
+        .with_resource_name("".into())
+        .with_configs(vec![setting]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![brokers]);
+    assert_eq!(world.client.ask(1, &request).responses[0].error_code, NONE);
+}
+
+/// A producer whose state a partition has forgotten goes on where it was, and from the greatest
+/// sequence to 0.
 #[test]
-fn sequences_wrap() {
+fn a_producer_that_was_forgotten_may_begin_anywhere_and_sequences_wrap() {
     let mut world = World::new();
     let (name, _) = world.fresh_topic(1);
-    let producer = world.producer();
+    let (idle, producer) = (world.producer(), world.producer());
+    expire_producers_after(&mut world, "1");
+    let first = append(&mut world, &name, Batch::of(4).from(idle, 0));
+    assert_eq!(first, (NONE, 0));
+    // By the clock it is idle soon.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while append(&mut world, &name, Batch::of(4).from(idle, i32::MAX - 5)) != (NONE, 4) {
+        assert!(Instant::now() < deadline, "it is not forgotten");
+    }
+    expire_producers_after(&mut world, "86400000");
     let mut send = |sequence| append(&mut world, &name, Batch::of(4).from(producer, sequence));
-    assert_eq!(send(i32::MAX - 5), (NONE, 0));
-    assert_eq!(send(i32::MAX - 1), (NONE, 4));
-    assert_eq!(send(2), (NONE, 8));
-    assert_eq!(send(i32::MAX - 1), (NONE, 4), "retry");
+    assert_eq!(send(i32::MAX - 5), (NONE, 8));
+    assert_eq!(send(i32::MAX - 1), (NONE, 12));
+    assert_eq!(send(2), (NONE, 16));
+    assert_eq!(send(i32::MAX - 1), (NONE, 12), "retry");
 }
 
 #[test]
