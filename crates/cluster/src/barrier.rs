@@ -76,7 +76,10 @@ mod tests {
         // The first asks at once, and all others come after its question.
         assert_eq!(first[0], Ok(0));
         let others = first[1..].iter().chain(&late);
-        assert!(others.into_iter().all(|answer| *answer == Ok(1)), "{first:?} {late:?}");
+        assert!(
+            others.into_iter().all(|answer| *answer == Ok(1)),
+            "{first:?} {late:?}"
+        );
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 

@@ -197,10 +197,7 @@ impl Metadata {
         let Log::Quorum(link) = &self.log else {
             return Ok(());
         };
-        let next_index = link
-            .barriers
-            .join(|| ask::read_index(&link.leader))
-            .await?;
+        let next_index = link.barriers.join(|| ask::read_index(&link.leader)).await?;
         self.view.announce(next_index);
         self.reach(next_index).await
     }
@@ -215,7 +212,8 @@ impl Metadata {
                 lease: LEASE_IN_MEMORY,
             });
         };
-        let (renewal, next_index) = ask::renew(&link.leader, origin, self.view.next_index()).await?;
+        let (renewal, next_index) =
+            ask::renew(&link.leader, origin, self.view.next_index()).await?;
         self.view.announce(next_index);
         Ok(renewal)
     }

@@ -175,7 +175,10 @@ impl LeaderClient {
         let mut known = self.known.subscribe();
         let term = self.leader().map_or(0, |leader| leader.term);
         let news = known.wait_for(|known| {
-            known.leader.as_ref().is_some_and(|leader| leader.term > term)
+            known
+                .leader
+                .as_ref()
+                .is_some_and(|leader| leader.term > term)
         });
         let varied = pause.mul_f64(random::range(0.5..1.0));
         tokio::select! {
@@ -372,7 +375,11 @@ impl LeaderClient {
     /// This node does not lead.
     fn forget(&self, address: &str) {
         self.known.send_if_modified(|known| {
-            if known.leader.as_ref().is_some_and(|it| it.address == address) {
+            if known
+                .leader
+                .as_ref()
+                .is_some_and(|it| it.address == address)
+            {
                 known.leader = None;
             }
             false

@@ -1,17 +1,35 @@
 //! How nodes agree: openraft around the metadata state machine.
 //!
 //! [`Metadata`] is the one interface through which everything above proposes commands, reads the
-//! state and waits for changes. Behind it stands a Raft voter in this process ([`Node`]); a network
-//! can stand there later. [`Metadata::in_memory`] is the same without Raft, for tests and benches.
+//! state and waits for changes. Behind it stands a metadata node in this process ([`Node`]) or, where
+//! there is none, an [`Observer`] that follows one. [`Metadata::in_memory`] is the same without a
+//! quorum, for tests and benches. [`Operator`] asks from outside the cluster.
 //!
 //! # A command's way
 //!
 //! A proposed [`Command`](alluvium_metadata::Command) is encoded where it is proposed and handed to
 //! the voter, which gathers what came meanwhile, gives each its index and appends them to the log in
 //! one go. The log lies in a [journal](alluvium_storage::journal); one sync makes many entries
-//! durable. Entries that a quorum holds durably (here: this disk) are applied in order to the view,
+//! durable. Entries that a majority of the voters holds durably are applied in order to the view,
 //! in small batches under its lock; then the changes are told to subscribers and the proposers are
 //! answered. So an answer implies a durable command, and the proposer's next read sees it.
+//!
+//! Whoever does not lead forwards: `leader` knows or finds out who does, offers what nobody took
+//! again for a while, and never what may have been taken. The leader answers with outcomes and
+//! indexes, and the call returns when the own view has reached them. A barrier asks the leader what
+//! is committed (those who wait at the same moment share the question) and waits likewise.
+//!
+//! # Who follows
+//!
+//! Every node keeps the entries that it applied lately in a `feed`, as they were encoded. An observer
+//! opens one stream to one node, says where its view ends, and gets everything from there on: from
+//! the feed, from the log behind it, or a snapshot of the state and then entries. It applies them with
+//! the same code as the voters do. Beats tell it who leads and that the node is there; it leaves a
+//! node that is silent, has lost touch with the leader, or lacks what is known to be committed. A view
+//! never goes back, and one of another cluster or of a history that was restored over ends by name.
+//!
+//! Agents hold leases with the leader (`liveness`), which ends the registrations of those that fall
+//! silent. [`ClusterStatus`] says how all of them do and what to do about it.
 //!
 //! # What lies on disk
 //!
@@ -32,7 +50,8 @@
 //!
 //! `alluvium_metadata_proposals_total`, `alluvium_metadata_apply_seconds` (per batch),
 //! `alluvium_metadata_log_bytes_since_snapshot`, `alluvium_metadata_snapshots_total`,
-//! `alluvium_metadata_snapshot_bytes`, `alluvium_metadata_snapshot_failures_total`.
+//! `alluvium_metadata_snapshot_bytes`, `alluvium_metadata_snapshot_failures_total`,
+//! `alluvium_metadata_subscribers` (observers that follow this node).
 
 mod archive;
 mod ask;

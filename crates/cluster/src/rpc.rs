@@ -86,12 +86,17 @@ pub(crate) enum Request {
     TransferLeader(Bytes),
     /// To the leader: put these commands, encoded, into the log, in this order. Answered by
     /// [`Answer::Proposed`].
-    Propose { commands: Vec<Bytes> },
+    Propose {
+        commands: Vec<Bytes>,
+    },
     /// To the leader: what is committed? Answered by [`Answer::ReadIndex`].
     ReadIndex,
     /// To the leader: this agent lives, and its view has applied what lies below `view`. Answered by
     /// [`Answer::Renewed`] or [`Answer::Ended`].
-    Renew { origin: AgentOrigin, view: u64 },
+    Renew {
+        origin: AgentOrigin,
+        view: u64,
+    },
     /// To the leader: how does the cluster do? Answered by [`Answer::Status`].
     Status,
     /// To the leader. Answered by [`Answer::Changed`].
@@ -99,7 +104,9 @@ pub(crate) enum Request {
     /// To the leader. Answered by [`Answer::Joined`].
     Join(Join),
     /// Form a quorum of these. Answered by [`Answer::Formed`].
-    Form { nodes: Vec<String> },
+    Form {
+        nodes: Vec<String>,
+    },
     /// Opens a stream.
     Subscribe(Subscribe),
 }
@@ -131,7 +138,9 @@ pub(crate) enum Answer {
     /// It may yet be done. Says why that is not known.
     Unknown(String),
     /// Everything that was committed when it was asked lies below this index.
-    ReadIndex { next_index: u64 },
+    ReadIndex {
+        next_index: u64,
+    },
     /// The agent's lease runs from now for this long.
     Renewed {
         lease_millis: u64,

@@ -287,7 +287,9 @@ impl Cluster {
             net: Net::default(),
             clock: Arc::default(),
             lease: Duration::from_secs(2),
-            disks: (1..=count).map(|it| (it, ForgetfulDisk::default())).collect(),
+            disks: (1..=count)
+                .map(|it| (it, ForgetfulDisk::default()))
+                .collect(),
             nodes: BTreeMap::new(),
             addresses: (1..=count).map(address).collect(),
         };
@@ -344,7 +346,9 @@ impl Cluster {
     pub(crate) async fn leader(&self) -> u32 {
         loop {
             for (number, node) in &self.nodes {
-                let leads = node.leader().is_some_and(|peer| peer.voter == node.voter_id());
+                let leads = node
+                    .leader()
+                    .is_some_and(|peer| peer.voter == node.voter_id());
                 if leads && node.metadata().barrier().await.is_ok() {
                     return *number;
                 }

@@ -92,6 +92,7 @@ struct Counted(Arc<AtomicUsize>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("alluvium_metadata_subscribers").decrement(1.0);
     }
 }
 
@@ -99,6 +100,7 @@ impl Drop for Counted {
 pub(crate) fn subscribe(source: Source, request: &Subscribe) -> Answers {
     let counted = Counted(Arc::clone(&source.subscribers));
     let others = source.subscribers.fetch_add(1, Ordering::Relaxed);
+    metrics::gauge!("alluvium_metadata_subscribers").increment(1.0);
     let first = if others >= MAX_SUBSCRIBERS {
         FeedMessage::Elsewhere(format!("this node has {others} subscribers"))
     } else {

@@ -88,7 +88,11 @@ async fn a_leader_that_is_dead_or_silent_is_passed_over() {
     client.hear(hint(4, "silent"));
     let began = Instant::now();
     client.ask(Request::ReadIndex, ASKING).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +106,11 @@ async fn without_a_leader_it_is_offered_for_a_while_and_then_said_why() {
     assert!(matches!(error, ProposeError::Unavailable(_)), "{error}");
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6));
-    assert!(node.times_asked() < 200, "asked {} times", node.times_asked());
+    assert!(
+        node.times_asked() < 200,
+        "asked {} times",
+        node.times_asked()
+    );
 }
 
 #[tokio::test(start_paused = true)]

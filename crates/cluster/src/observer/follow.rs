@@ -20,7 +20,7 @@ use crate::view::View;
 
 /// A node that says nothing for this long is left.
 const SILENCE: Duration = Duration::from_secs(2);
-/// A node is left when the view has not moved for this long although more is known to be committed.
+/// A node is left when it has had no more for this long although more is known to be committed.
 const STUCK: Duration = Duration::from_secs(1);
 /// How long a subscription may take to begin.
 const OPEN: Duration = Duration::from_secs(1);
@@ -55,6 +55,8 @@ struct Course {
     /// The view is fresh once it holds everything below.
     fresh_at: Option<u64>,
     arriving: Option<Arriving>,
+    /// How far the node is.
+    node_at: u64,
     /// The view's end when it was last seen to be behind, and when that was.
     behind: Option<(u64, Instant)>,
 }
@@ -160,6 +162,7 @@ impl Follower {
                     return Err(foreign(own, identity));
                 }
                 course.fresh_at = Some(next_index);
+                course.node_at = next_index;
                 self.leader.hear_nodes(nodes);
                 Ok(())
             }
@@ -182,6 +185,7 @@ impl Follower {
             }
             FeedMessage::Entries { first, commands } => self.apply(first, &commands),
             FeedMessage::Beat { leader, next_index } => {
+                course.node_at = next_index;
                 self.view.announce(next_index);
                 if let Some(leader) = leader {
                     self.leader.hear(leader);
@@ -229,9 +233,10 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether more is known to be committed than this node brings.
+    /// Whether more is known to be committed than this node has. One that has more and does not send
+    /// it yet is looking for it: its beats say that it is alive.
     fn is_stuck(&self, course: &mut Course, reached: u64) -> bool {
-        if course.arriving.is_some() || reached >= self.view.announced() {
+        if course.node_at > reached || reached >= self.view.announced() {
             course.behind = None;
             return false;
         }

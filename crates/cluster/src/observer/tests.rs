@@ -5,6 +5,7 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::{Command, Outcome, RegisterAgent, State};
+use alluvium_transport::Answers;
 use alluvium_types::{SystemClock, TopicId};
 
 use super::*;
@@ -397,6 +398,44 @@ async fn a_node_that_falls_silent_is_left_within_seconds() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// A node that is there, has what lies below `next_index`, and sends none of it.
+fn beats(next_index: u64) -> Answers {
+    stream::unfold(next_index, |next_index| async move {
+        sleep(Duration::from_millis(200)).await;
+        let beat = FeedMessage::Beat {
+            next_index,
+            leader: None,
+        };
+        Some((beat.encode(), next_index))
+    })
+    .boxed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lacks_what_is_committed_is_left_and_one_that_looks_for_it_is_not() {
+    let net = Net::default();
+    let node = Scripted::new(|_| None);
+    net.listen("node", node.clone());
+    let entries = FeedMessage::Entries {
+        first: 0,
+        commands: vec![Some(form(1))],
+    };
+    let course = stream::iter([begin(identity(1, 0)), entries.encode()]);
+    node.stream(course.chain(beats(1)).boxed());
+    let observer = observe(&net, &["node"]).await;
+    let metadata = observer.metadata();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.times_asked(), 1);
+    // It becomes known that there is more than the node has.
+    let waiting = tokio::spawn(async move { metadata.wait_applied(50).await });
+    node.stream(beats(51));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.times_asked(), 2);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.times_asked(), 2);
+    assert_eq!(waiting.await.unwrap(), Err(ProposeError::TimedOut));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,5 +84,8 @@ async fn only_the_leader_takes_proposals_and_the_others_say_who_leads() {
     };
     assert_eq!(hint.address, address(leader));
     let answer = ask(leader).await;
-    assert!(matches!(answer, Answer::Proposed(ref all) if all.len() == 1), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Proposed(ref all) if all.len() == 1),
+        "{answer:?}"
+    );
 }
