@@ -175,7 +175,8 @@ async fn voters(operator: &Operator) -> Result<Vec<VoterId>, Failure> {
 async fn hello(operator: &Operator, address: &str) -> Result<HelloAnswer, Failure> {
     operator.hello(address, HELLO).await.map_err(|error| {
         Failure::Failed(format!(
-            "{error}; is a metadata node with cluster.listen running there?"
+            "{error}; is a metadata node with cluster.listen running there, and if it uses TLS, are \
+             --tls-ca, --tls-certificate and --tls-key given?"
         ))
     })
 }

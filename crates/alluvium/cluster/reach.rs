@@ -111,7 +111,11 @@ impl Reach {
             match tokio::time::timeout(WHOLE, operator.status()).await {
                 Ok(Ok(status)) => return Ok(Seen::Whole(status)),
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("{} did not answer from here", nodes.join(", ")),
+                Err(_) => format!(
+                    "{} did not answer (if they use TLS, give --tls-ca, --tls-certificate and \
+                     --tls-key)",
+                    nodes.join(", ")
+                ),
             }
         };
         Ok(Seen::ByKafka(Part {

@@ -39,6 +39,13 @@ fn ago(millis: Option<u64>) -> String {
     millis.map_or_else(|| "-".to_owned(), |millis| format!("{} ago", span(millis)))
 }
 
+/// By number, as people count.
+fn in_order<T, K: Ord>(items: &[T], key: impl Fn(&T) -> K) -> Vec<&T> {
+    let mut sorted: Vec<&T> = items.iter().collect();
+    sorted.sort_by_key(|item| key(item));
+    sorted
+}
+
 /// A time as people say it.
 fn span(millis: u64) -> String {
     match millis {
@@ -164,7 +171,8 @@ const fn condition(condition: AgentCondition) -> &'static str {
 
 fn archive(archive: Option<&ArchiveStatus>) -> String {
     let Some(archive) = archive else {
-        return "none: the metadata nodes' disks hold the only copy of the metadata".to_owned();
+        return "nothing yet: the metadata nodes' disks hold the only copy of the metadata"
+            .to_owned();
     };
     let mut text = format!("entries below {} are in the bucket", archive.next_index);
     if archive.behind_millis > 0 {
@@ -181,7 +189,8 @@ fn archive(archive: Option<&ArchiveStatus>) -> String {
 
 /// Everything, for a script.
 pub(super) fn json(status: &ClusterStatus) -> Value {
-    let voters = status.voters.iter().map(|voter| {
+    let voters = in_order(&status.voters, |voter| (voter.id.node(), voter.id));
+    let voters = voters.iter().map(|voter| {
         json!({
             "id": voter.id.to_string(),
             "node": voter.id.node(),
@@ -253,7 +262,8 @@ pub(super) fn table_by_kafka(part: &Part) -> Vec<String> {
         "metadata nodes".to_owned(),
     ];
     let mut rows = vec![row(["node", "address", "role", "lag"])];
-    rows.extend(quorum.voters.iter().map(|voter| {
+    let voters = in_order(&quorum.voters, |voter| (voter.id, voter.directory));
+    rows.extend(voters.iter().map(|voter| {
         let role = if voter.id == quorum.leader {
             "leader"
         } else {
@@ -298,7 +308,8 @@ pub(super) fn json_by_kafka(part: &Part) -> Value {
         quorum,
         reason,
     } = part;
-    let voters = quorum.voters.iter().map(|voter| {
+    let voters = in_order(&quorum.voters, |voter| (voter.id, voter.directory));
+    let voters = voters.iter().map(|voter| {
         json!({
             "id": voter_name(voter.id, voter.directory),
             "node": voter.id,
@@ -374,7 +385,7 @@ mod tests {
             "agents: 1 (zones eu-1a: 1)",
             "draining",
             "1m01s ago",
-            "archive  none",
+            "archive  nothing yet",
             "to do\n  - start node 3",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");

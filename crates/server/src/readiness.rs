@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 /// Longest that a probe may take; what takes longer is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
+const NO_ANSWER: &str = "no answer within 2 s; the metadata quorum may have no leader";
 /// An answer is given again for this long, so that a flood of questions costs nothing.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -110,7 +111,7 @@ impl Readiness {
             None => {
                 let said = tokio::time::timeout(PATIENCE, probe())
                     .await
-                    .unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
+                    .unwrap_or_else(|_| Err(NO_ANSWER.to_owned()));
                 *last = Some((Instant::now(), said.clone()));
                 said
             }
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(readiness.ask().await.reason.as_deref(), Some("no leader"));
         tokio::time::advance(FRESH).await;
         let told = readiness.ask().await;
-        assert_eq!(told.reason.as_deref(), Some("it did not answer in time"));
+        assert_eq!(told.reason.as_deref(), Some(NO_ANSWER));
 
         readiness.stopping("draining");
         assert_eq!(readiness.ask().await.state, "stopping");

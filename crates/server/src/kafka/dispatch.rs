@@ -1,5 +1,7 @@
 //! From an API key to its handler.
 
+use std::time::Duration;
+
 use alluvium_protocol::api;
 use alluvium_protocol::messages::KafkaResponse;
 use alluvium_protocol::request::{Request, RequestError};
@@ -94,6 +96,13 @@ const COLD: &[(i16, &str, Handler)] = &[
 /// is one, for it may create topics.
 const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 33, 37, 44];
 
+/// Requests of administrators that name topics: they may have made or altered them through another
+/// agent a moment ago.
+const NAME_TOPICS: &[i16] = &[20, 21, 32, 33, 37, 44];
+
+/// How long they wait for the view to be brought up to date; then it is taken as it is.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
 /// Whether a Produce that comes after it must wait for this request.
 pub(crate) fn is_barrier(key: i16) -> bool {
     BARRIERS.contains(&key)
@@ -125,7 +134,13 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
         api::FETCH => Box::pin(handlers::fetch::answer(session, request)).await,
         api::API_VERSIONS => handlers::api_versions::answer(request),
         key => match COLD.iter().find(|(served, ..)| *served == key) {
-            Some((_, _, handler)) => handler(&session.context(request), request).await,
+            Some((_, _, handler)) => {
+                let context = session.context(request);
+                if NAME_TOPICS.contains(&key) {
+                    let _ = tokio::time::timeout(CATCH_UP, context.agent.current()).await;
+                }
+                handler(&context, request).await
+            }
             None => Err(Rejection::UnknownKey(key)),
         },
     }

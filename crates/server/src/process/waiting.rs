@@ -26,3 +26,21 @@ pub(crate) async fn wait_for<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_for_is_told_until_it_is_there() {
+        let readiness = Readiness::new();
+        let there = tokio::time::sleep(TELL * 3 + TELL / 2);
+        let begun = tokio::time::Instant::now();
+        let mut waiting = std::pin::pin!(wait_for(&readiness, "the others", there));
+        assert!(tokio::time::timeout(TELL, &mut waiting).await.is_err());
+        let told = readiness.state();
+        assert_eq!(told.reason.as_deref(), Some("waiting for the others"));
+        waiting.await;
+        assert_eq!(begun.elapsed(), TELL * 3 + TELL / 2);
+    }
+}

@@ -1,8 +1,10 @@
 //! Produce: names to ids, and everything else is the write path's.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use alluvium_agent::Agent;
+use alluvium_agent::topics::{Placement, zone_of_client};
 use alluvium_agent::produce::{PartitionRecords, Pending, ProducerConnection};
 use alluvium_metadata::{State, Topic};
 use alluvium_protocol::batch::BatchHeader;
@@ -11,7 +13,7 @@ use alluvium_protocol::produce::{
     ProducePartition, ProduceRequest, ProduceResult, TopicRef, encode_response,
 };
 use alluvium_protocol::request::{Request, RequestError};
-use alluvium_types::{ErrorCode, TopicId, TopicPartition};
+use alluvium_types::{AgentId, ErrorCode, PartitionIndex, TopicId, TopicPartition};
 use bytes::{Bytes, BytesMut};
 
 use crate::kafka::dispatch::Rejection;
@@ -49,7 +51,13 @@ pub(crate) async fn submit(
         {
             tracing::debug!(%error, "a Produce names topics that are not known here (yet)");
         }
+        // With acks=0 nobody would hear of it.
+        let newcomers = match produce.acks {
+            0 => Vec::new(),
+            _ => agent.newcomers(),
+        };
         agent.metadata.read(|state| {
+            let shares = Shares::of(state, newcomers, request.client_id.as_deref());
             let mut last: Option<(TopicRef, Option<TopicId>)> = None;
             for (partition, result) in produce.partitions.iter_mut().zip(&mut results) {
                 if last
@@ -63,6 +71,10 @@ pub(crate) async fn submit(
                     last = Some((partition.topic.clone(), id));
                 }
                 let id = last.as_ref().and_then(|(_, id)| *id);
+                if id.is_some_and(|id| shares.is_newcomers(id, partition.partition)) {
+                    *result = Some(sent_on());
+                    continue;
+                }
                 match accept(partition, id, request.api_version) {
                     Ok(records) => sets.push(records),
                     Err(refusal) => *result = Some(refusal),
@@ -78,6 +90,40 @@ pub(crate) async fn submit(
         pending,
         arrived: None,
     })
+}
+
+/// Whose partitions are, while there are agents that have just come.
+struct Shares<'a> {
+    newcomers: Vec<AgentId>,
+    placement: Option<(Placement, Option<Cow<'a, str>>)>,
+}
+
+impl<'a> Shares<'a> {
+    fn of(state: &State, newcomers: Vec<AgentId>, client_id: Option<&'a str>) -> Self {
+        let placement = (!newcomers.is_empty()).then(|| {
+            let zone = zone_of_client(client_id.unwrap_or_default(), None);
+            (Placement::of(state), zone)
+        });
+        Self {
+            newcomers,
+            placement,
+        }
+    }
+
+    /// Whether a client of this zone should send a partition's records to an agent that has just
+    /// come.
+    fn is_newcomers(&self, topic: TopicId, partition: PartitionIndex) -> bool {
+        self.placement.as_ref().is_some_and(|(placement, zone)| {
+            let named = placement.replicas(topic, partition, 1, zone.as_deref());
+            named.iter().any(|agent| self.newcomers.contains(agent))
+        })
+    }
+}
+
+/// Answers of a connection keep their order: the client has those for all that it sent before this.
+fn sent_on() -> ProduceResult {
+    let text = "A new agent has come that takes this partition's records; ask for metadata.";
+    ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
 }
 
 fn all_known(state: &State, produce: &ProduceRequest) -> bool {
