@@ -22,6 +22,8 @@ mod report;
 mod resequence;
 
 #[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,7 @@ use alluvium_types::{Clock, Millis, TopicId};
 use crate::archive::marker::{Marker, MarkerError};
 use crate::view::Current;
 
-pub use report::{
-    LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreReport,
-};
+pub use report::{LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreReport};
 
 /// What to restore, and where to.
 #[derive(Clone, Debug)]

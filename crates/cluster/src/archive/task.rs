@@ -104,7 +104,8 @@ async fn run(
 ) {
     let interval = archiver.config.interval;
     let mut failures = 0;
-    let mut pause = interval;
+    // At once: a leader that was fenced while it was down must not serve for long.
+    let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             biased;

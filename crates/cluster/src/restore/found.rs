@@ -14,11 +14,17 @@ use super::{RestoreConfig, RestoreError, Restoring};
 use crate::archive::marker::Marker;
 use crate::archive::{keys, snapshot};
 use crate::checkpoint::{Checkpoint, LogPosition, Members};
+use crate::growth::{LogGrowth, LogSize};
+use crate::raft::LogStore;
 use crate::snapshots::Snapshots;
 use crate::view::Current;
 use crate::voter_id::{self, VoterId};
 
-/// Refuses a folder that something is in.
+/// Bytes of a segment of a log that was just made; what is there has its own.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Refuses a folder that a voter of some quorum is in. What a start left that was refused to form one
+/// is cleared away.
 pub(super) async fn refuse_used(config: &RestoreConfig) -> Result<(), RestoreError> {
     let (disk, dir) = (Arc::clone(&config.disk), config.dir.clone());
     let named = |error: &dyn std::fmt::Display| {
@@ -34,11 +40,56 @@ pub(super) async fn refuse_used(config: &RestoreConfig) -> Result<(), RestoreErr
     if entries.is_empty() {
         return Ok(());
     }
+    if is_unformed(config).await.map_err(|error| named(&error))? {
+        let (disk, dir) = (Arc::clone(&config.disk), config.dir.clone());
+        return blocking(move || clear(disk.as_ref(), &dir))
+            .await
+            .map_err(|error| named(&error))?
+            .map_err(|error| named(&error));
+    }
     Err(RestoreError::Folder(format!(
         "{} holds metadata already. If that voter is sound, start the server on it; else move the \
          folder away, or restore to another --data-dir",
         config.dir.display()
     )))
+}
+
+/// Whether the folder is that of a voter which never belonged to a quorum.
+async fn is_unformed(config: &RestoreConfig) -> io::Result<bool> {
+    let (disk, dir) = (Arc::clone(&config.disk), config.dir.clone());
+    let log = blocking(move || {
+        let log = dir.join("log");
+        let snapshots = match disk.list(&dir.join("snapshots")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let named = voter_id::read(disk.as_ref(), &dir)?.is_some();
+        if !named || !snapshots.is_empty() || !disk.is_dir(&log)? {
+            return Ok::<_, io::Error>(None);
+        }
+        let growth = LogGrowth::new(LogSize {
+            entries: u64::MAX,
+            bytes: u64::MAX,
+        });
+        LogStore::open(disk, &log, SEGMENT_BYTES, Arc::new(growth)).map(Some)
+    })
+    .await??;
+    let Some(log) = log else { return Ok(false) };
+    let is_untouched = log.is_untouched().await;
+    blocking(move || log.close()).await?;
+    is_untouched
+}
+
+/// Removes the files of a folder and of its folders. Blocks.
+fn clear(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for entry in disk.list(dir)? {
+        if entry.is_dir {
+            clear(disk, &entry.path)?;
+        } else {
+            disk.remove_file(&entry.path)?;
+        }
+    }
+    disk.sync_dir(dir)
 }
 
 /// Begins the new history and writes the folder of its voter.
