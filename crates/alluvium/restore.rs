@@ -83,7 +83,9 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<(), Failure> {
         let (message, done, all) = match step {
             RestoreStep::Pieces { done, all } => ("pieces of the log", done, Some(all)),
             RestoreStep::Listed(listed) => ("objects listed", listed, None),
-            RestoreStep::Objects { done, all } => ("objects that no manifest names", done, Some(all)),
+            RestoreStep::Objects { done, all } => {
+                ("objects that no manifest names", done, Some(all))
+            }
             RestoreStep::Writing => ("writing", 0, None),
         };
         bar.set_message(message);

@@ -52,9 +52,8 @@ fn read(text: &str) -> Option<Millis> {
     }
     let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
     let days = days_to(year, month, day);
-    (date_of(days) == (year, month, day)).then_some(
-        (days * DAY + hour * 3600 + minute * 60 + second - offset) * 1000 + millis,
-    )
+    (date_of(days) == (year, month, day))
+        .then_some((days * DAY + hour * 3600 + minute * 60 + second - offset) * 1000 + millis)
 }
 
 fn number(text: &str, longest: usize) -> Option<i64> {
@@ -138,8 +137,17 @@ mod tests {
             assert_eq!(parse(text), noon, "{text}");
         }
         assert_eq!(parse("1700000000123"), Ok(1_700_000_000_123));
-        for text in ["", "yesterday", "2026-02-30T00:00Z", "2026-11-21", "2026-11-21T25:00Z"] {
-            assert!(parse(text).unwrap_err().contains("2026-11-21T18:40:00Z"), "{text}");
+        for text in [
+            "",
+            "yesterday",
+            "2026-02-30T00:00Z",
+            "2026-11-21",
+            "2026-11-21T25:00Z",
+        ] {
+            assert!(
+                parse(text).unwrap_err().contains("2026-11-21T18:40:00Z"),
+                "{text}"
+            );
         }
     }
 }

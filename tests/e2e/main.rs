@@ -6,6 +6,7 @@
 //! - [`kill`]: `kill -9` under load loses and repeats nothing.
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
 //! - [`cluster`]: metadata nodes and agents as processes of their own.
+//! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`tool`]: the command line for people.
 
@@ -26,4 +27,5 @@ mod groups;
 mod kill;
 mod process;
 mod programs;
+mod restore;
 mod tool;
