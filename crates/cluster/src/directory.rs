@@ -34,7 +34,10 @@ mod tests {
         for voter in [VoterId(1), VoterId::new(u32::MAX, 7), VoterId::new(5, 1)] {
             assert_eq!(VoterId::of_directory(voter.directory()), Some(voter));
         }
-        assert_ne!(VoterId::new(1, 1).directory(), VoterId::new(2, 1).directory());
+        assert_ne!(
+            VoterId::new(1, 1).directory(),
+            VoterId::new(2, 1).directory()
+        );
         assert_eq!(VoterId::of_directory([0; 16]), None);
         assert_eq!(VoterId::of_directory([7; 16]), None);
     }

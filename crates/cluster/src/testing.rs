@@ -28,9 +28,12 @@ pub(crate) struct Net {
     shared: Arc<Shared>,
 }
 
+/// A node, and whether it has died.
+type Listening = (Arc<dyn Service>, watch::Sender<bool>);
+
 #[derive(Debug, Default)]
 struct Shared {
-    services: Mutex<BTreeMap<String, (Arc<dyn Service>, watch::Sender<bool>)>>,
+    services: Mutex<BTreeMap<String, Listening>>,
     cuts: watch::Sender<BTreeSet<(String, String)>>,
 }
 
@@ -214,9 +217,11 @@ impl Transport for Outlet {
     }
 }
 
+type Script = Box<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
+
 /// A node that answers what a test wants and remembers what it was asked.
 pub(crate) struct Scripted {
-    answer: Box<dyn Fn(&Request) -> Option<Answer> + Send + Sync>,
+    answer: Script,
     stream: Mutex<Option<Answers>>,
     pub(crate) asked: Mutex<Vec<Request>>,
 }
