@@ -157,9 +157,17 @@ async fn calm(cluster: &mut Cluster, world: &World) {
     cluster.leader().await;
 }
 
+fn trace(what: &str) {
+    if std::env::var_os("ALLUVIUM_QUORUM_TRACE").is_some() {
+        println!("{:?} {what}", Instant::now());
+    }
+}
+
 async fn disturb(cluster: &mut Cluster, world: &World) {
     let number = random::range(1..=3);
-    match random::range(0..13) {
+    let what = random::range(0..13);
+    trace(&format!("disturbance {what} at node {number}"));
+    match what {
         0..=2 => kill(cluster, world, number),
         3 => (1..=3).for_each(|number| kill(cluster, world, number)),
         4..=5 => cut_at_random(cluster),
@@ -213,10 +221,14 @@ async fn run(seed: u64) {
         sleep(random::range(Duration::ZERO..2 * SECOND)).await;
         disturb(&mut cluster, &world).await;
     }
+    trace("calming");
     calm(&mut cluster, &world).await;
+    trace("calm");
     stop.send_replace(true);
     tasks.join_all().await;
+    trace("agreeing");
     cluster.agree().await;
+    trace("agreed");
     check(&cluster, &world.history.lock().unwrap());
 }
 

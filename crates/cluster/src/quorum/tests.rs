@@ -94,6 +94,7 @@ async fn a_leader_dies_and_another_serves_within_a_second() {
         let metadata = cluster.metadata(other);
         let (proposed, took) = timed(propose(&metadata, 20)).await;
         proposed.unwrap();
+        println!("seed {seed}: {took:?}");
         longest = longest.max(took);
         acknowledged.push(20);
         cluster.start(leader).await;
