@@ -15,6 +15,7 @@ use crate::fetch::Fetch;
 use crate::freshness::Freshness;
 use crate::groups::Groups;
 use crate::lease::{self, Lease};
+use crate::newcomers::Newcomers;
 use crate::produce::Produce;
 use crate::producer_ids::ProducerIds;
 use crate::registration::Registration;
@@ -112,6 +113,7 @@ pub struct Agent {
     pub producer_ids: ProducerIds,
     registration: Registration,
     freshness: Freshness,
+    newcomers: Newcomers,
     settler: Settler,
     lease: Lease,
 }
@@ -171,6 +173,7 @@ impl Agent {
             topics.clone(),
         );
         let producer_ids = ProducerIds::new(metadata.clone());
+        let newcomers = Newcomers::new(metadata.clone());
         Ok(Arc::new(Self {
             metadata,
             clock,
@@ -181,6 +184,7 @@ impl Agent {
             producer_ids,
             registration,
             freshness,
+            newcomers,
             settler,
             lease,
         }))
@@ -222,6 +226,15 @@ impl Agent {
     /// The quorum is not available.
     pub async fn current(&self) -> Result<(), ProposeError> {
         self.freshness.current().await
+    }
+
+    /// Agents that have come a moment ago: producers that send here what is theirs by the hints are
+    /// to be told so once, or they would not find out for minutes. Mostly nobody.
+    #[must_use]
+    pub fn newcomers(&self) -> Vec<AgentId> {
+        let mut newcomers = self.newcomers.lately();
+        newcomers.retain(|agent| *agent != self.id());
+        newcomers
     }
 
     /// Resolves, with the reason, when the agent cannot go on and must be started again.

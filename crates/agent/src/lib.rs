@@ -17,6 +17,7 @@ pub mod fetch;
 mod freshness;
 pub mod groups;
 mod lease;
+mod newcomers;
 pub mod produce;
 pub mod producer_ids;
 mod registration;

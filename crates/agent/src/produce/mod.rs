@@ -69,6 +69,7 @@ use alluvium_types::{Clock, ErrorCode, TopicPartition};
 use crate::AgentConfig;
 use crate::fetch::Recent;
 use crate::registration::Registration;
+use crate::task::ended;
 use crate::topics::Topics;
 
 use buffer::{Buffer, Entry, Rejected};
@@ -198,12 +199,14 @@ impl Produce {
     pub async fn shutdown(&self) {
         self.shared.buffer().close();
         self.shared.wake.notify_one();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(task) = task else { return };
+        // Taken out at the end only: whoever gives up waiting here can come again.
+        let has_ended = {
+            let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+            task.is_none()
+        };
+        if has_ended {
+            return;
+        }
         if timeout(SHUTDOWN_DEADLINE, self.shared.drained.notified())
             .await
             .is_err()
@@ -215,9 +218,7 @@ impl Produce {
             );
         }
         self.stop.cancel();
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the write path did not stop cleanly");
-        }
+        ended(&self.task, "moves chunks").await;
     }
 }
 

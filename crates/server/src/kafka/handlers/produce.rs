@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use alluvium_agent::Agent;
-use alluvium_agent::topics::{Placement, zone_of_client};
 use alluvium_agent::produce::{PartitionRecords, Pending, ProducerConnection};
+use alluvium_agent::topics::{Placement, zone_of_client};
 use alluvium_metadata::{State, Topic};
 use alluvium_protocol::batch::BatchHeader;
 use alluvium_protocol::compression::Codec;
