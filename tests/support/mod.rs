@@ -351,13 +351,19 @@ pub fn kafka_tool(class_path: &str, class: &str, args: &[&str]) -> String {
 /// A MinIO server on an empty folder; killed when dropped.
 pub struct Minio {
     child: Child,
+    host: String,
     port: u16,
     _dir: TempDir,
 }
 
 impl Minio {
-    /// Starts it, if it could be built.
+    /// Starts it on loopback, if it could be built.
     pub fn start() -> Option<Self> {
+        Self::start_at("127.0.0.1")
+    }
+
+    /// Starts it on an address of this machine, if it could be built.
+    pub fn start_at(host: &str) -> Option<Self> {
         let binary = test_env().join("bin/minio");
         if !binary.exists() {
             skip("MinIO");
@@ -370,7 +376,7 @@ impl Minio {
                 "server",
                 "--quiet",
                 "--address",
-                &format!("127.0.0.1:{port}"),
+                &format!("{host}:{port}"),
             ])
             .arg(dir.path())
             .env("MINIO_ROOT_USER", "alluvium")
@@ -383,6 +389,7 @@ impl Minio {
             .unwrap();
         let minio = Self {
             child,
+            host: host.to_owned(),
             port,
             _dir: dir,
         };
@@ -391,7 +398,7 @@ impl Minio {
     }
 
     fn is_ready(&self) -> bool {
-        let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.port)) else {
+        let Ok(mut socket) = TcpStream::connect((self.host.as_str(), self.port)) else {
             return false;
         };
         let request = "GET /minio/health/ready HTTP/1.0\r\nHost: localhost\r\n\r\n";
@@ -407,7 +414,7 @@ impl Minio {
         [
             (
                 "AWS_ENDPOINT_URL",
-                format!("http://127.0.0.1:{}", self.port),
+                format!("http://{}:{}", self.host, self.port),
             ),
             ("AWS_ACCESS_KEY_ID", "alluvium".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "alluvium-secret".to_owned()),
