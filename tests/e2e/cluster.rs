@@ -303,6 +303,17 @@ fn described_by_kafka(bootstrap: &str, leader: &str) {
         assert!(voters.contains(&format!("\"id\": {number}")), "{text}");
     }
     assert!(voters.contains("CONTROLLER://127.0.0.1:"), "{text}");
+    let class = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+    let versions = kafka_tool(&classes, class, &["--bootstrap-server", bootstrap]);
+    let agents = versions
+        .lines()
+        .filter(|line| line.contains("isFenced: false"));
+    assert_eq!(agents.count(), 2, "{versions}");
+    assert!(
+        versions.contains("DescribeQuorum(55): 0 to 2"),
+        "{versions}"
+    );
+    assert!(versions.contains("AddRaftVoter(80): 0 to 1"), "{versions}");
     let table = ask("--replication");
     let count = |role: &str| table.lines().filter(|line| line.contains(role)).count();
     assert_eq!(
