@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,10 @@ impl Lease {
     /// Resolves, with the reason, when the agent cannot go on under its id.
     pub(crate) async fn over(&self) -> String {
         let mut over = self.over.clone();
-        let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        let reason = over
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| reason.clone());
         match reason {
             Ok(reason) => reason.unwrap_or_default(),
             // The task was stopped.

@@ -9,7 +9,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{Notify, watch};
+use alluvium_storage::watch;
+use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use alluvium_metadata::AgentOrigin;

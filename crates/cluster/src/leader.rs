@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_transport::{Lane, Transport, TransportError};

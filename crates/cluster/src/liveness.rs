@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{Instant, sleep};
 
 use alluvium_metadata::{Agent, AgentOrigin, Command, State};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 
 use alluvium_transport::Transport;

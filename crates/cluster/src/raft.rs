@@ -21,6 +21,7 @@ mod standing;
 mod state_machine;
 mod types;
 mod voter;
+mod watch;
 
 pub(crate) use archived::{entry_command, entry_position};
 pub(crate) use log_store::LogStore;

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, watch};
+use alluvium_storage::watch;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use alluvium_storage::blocking;

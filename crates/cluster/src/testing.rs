@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{sleep, timeout};
 
 use alluvium_metadata::{Command, CreateTopic};

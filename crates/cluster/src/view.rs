@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{broadcast, watch};
+use alluvium_storage::watch;
+use tokio::sync::broadcast;
 
 use alluvium_metadata::{Change, State};
 use alluvium_types::TopicPartition;

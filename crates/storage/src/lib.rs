@@ -6,6 +6,7 @@
 //! - [`cache`]: blocks of immutable objects, in memory.
 //! - [`journal`]: an append-only log on the local disk; the Raft log lives in one.
 //! - [`blocking`]: work that waits for a disk, kept off the async threads.
+//! - [`watch`]: a value that others wait for, for what a simulation must be able to repeat.
 //! - [`conformance`]: what every store must do, for tests.
 //!
 //! Objects flow from a caller's buffers to [`bucket::Bucket::create`] uncopied, and back through
@@ -18,5 +19,6 @@ pub mod cache;
 pub mod conformance;
 pub mod disk;
 pub mod journal;
+pub mod watch;
 
 pub use blocking::{Blocked, blocking};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 

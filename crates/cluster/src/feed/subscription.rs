@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::Command;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as WallInstant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::Command;

@@ -14,6 +14,8 @@ use rand_core::TryRng;
 
 use alluvium_types::random;
 
+use crate::raft::watch::Watch;
+
 /// Tokio, but for its randomness and its threads.
 #[derive(Debug)]
 pub(crate) struct Runtime(Tokio);
@@ -48,7 +50,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = Dice;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
-    type Watch = <Tokio as AsyncRuntime>::Watch;
+    type Watch = Watch;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::Mutex<T>;
 

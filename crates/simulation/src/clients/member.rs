@@ -172,7 +172,8 @@ impl Member {
                 let event = Event::Assigned {
                     group: GROUP.to_owned(),
                     generation: self.generation,
-                    member: self.id.clone(),
+                    // A static member that comes back has another id and is the same owner.
+                    member: self.instance.clone().unwrap_or_else(|| self.id.clone()),
                     places: places.collect(),
                 };
                 cluster.recorder.note(self.client.number, event);

@@ -152,7 +152,8 @@ async fn connect(
         cache_bytes: 4 << 20,
         ..AgentConfig::default()
     };
-    let topics = Topics::new(BTreeMap::new()).map_err(StartError)?;
+    let at_once = ("group.initial.rebalance.delay.ms".to_owned(), "50".to_owned());
+    let topics = Topics::new(BTreeMap::from([at_once])).map_err(StartError)?;
     let bucket = cluster.bucket(port);
     let agent = Agent::start(config, metadata, bucket, clock, topics, cluster_id).await;
     let agent = agent.map_err(|error| StartError(error.to_string()))?;
