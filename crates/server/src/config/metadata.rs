@@ -18,9 +18,9 @@ section! {
         heartbeat: Duration = Duration::from_millis(100),
         /// A node that does not hear of a leader for a random time between this, at least twice the
         /// heartbeat,
-        election_timeout_min: Duration = Duration::from_millis(250),
+        election_timeout_min: Duration = Duration::from_millis(200),
         /// and this, up to 1m, calls for an election.
-        election_timeout_max: Duration = Duration::from_millis(450),
+        election_timeout_max: Duration = Duration::from_millis(400),
         /// How far the copy of the metadata in the bucket may be behind, from 100ms to 1h. A cluster
         /// whose metadata disks are all lost is restored to what the copy holds.
         archive_interval: Duration = Duration::from_secs(1),

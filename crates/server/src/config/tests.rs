@@ -359,7 +359,7 @@ fn addresses_between_processes_are_checked() {
         ),
         (
             "node_id = 1",
-            "node_id = 1\nelection_timeout_max = \"250ms\"",
+            "node_id = 1\nelection_timeout_max = \"200ms\"",
             "metadata.election_timeout_max",
         ),
         (
