@@ -144,7 +144,7 @@ fn as_text(report: &RestoreReport, args: &RestoreArgs) -> String {
             text,
             "next      metadata voter {voter} is in {dir}; start a server on it (`alluvium server` \
              with data_dir = \"{dir}\" and metadata.node_id = {}, or `alluvium dev --data-dir {dir}`). \
-             Other metadata nodes join it with empty folders; agents come back by themselves",
+             Other metadata nodes join it with empty folders. Agents that still run end by themselves; start them again",
             args.node
         );
     }

@@ -31,6 +31,13 @@
 //! Agents hold leases with the leader (`liveness`), which ends the registrations of those that fall
 //! silent. [`ClusterStatus`] says how all of them do and what to do about it.
 //!
+//! # What lies in the bucket
+//!
+//! The leader copies what was committed to the bucket, every second, and a snapshot now and then
+//! (`archive`); nothing waits for it. When all metadata disks are lost, [`restore()`] makes a new quorum
+//! of one of it: it replays the copy, gives the records of chunks that the copy does not know offsets
+//! anew, and begins a new history, which fences whatever is left of the old quorum.
+//!
 //! # What lies on disk
 //!
 //! `log/` holds the journal with the entries, the vote and the committed and purged positions;

@@ -11,14 +11,12 @@ use alluvium_types::{Clock, Millis, TopicId};
 
 use super::file::FileError;
 use super::marker::{Marker, MarkerError};
-use super::piece::Piece;
+use super::piece::{PIECE_BYTES, Piece};
 use super::progress::ArchiveProgress;
 use super::source::Source;
 use super::{ArchiveConfig, keys, listing, retention, snapshot};
 use crate::view::{Current, View};
 
-/// Bytes of log in one piece, about.
-pub(super) const PIECE_BYTES: usize = 8 << 20;
 /// Pieces written before the fence is looked at again.
 const PIECES_A_ROUND: usize = 16;
 /// A snapshot is due after this many pieces: so many a restore reads quickly, and a listing shows

@@ -12,6 +12,11 @@ use alluvium_types::{Millis, TopicId};
 use super::file::{self, FileError, Head, Kind, Place};
 use crate::raft::entry_position;
 
+/// Bytes of entries in one piece, about: the entry that passes it is the last.
+pub(crate) const PIECE_BYTES: usize = 8 << 20;
+/// No piece holds as many entries: each has an envelope of 26 bytes.
+pub(crate) const MOST_ENTRIES: u64 = 1 << 20;
+
 /// Entries in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {

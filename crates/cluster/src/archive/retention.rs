@@ -12,8 +12,9 @@ use super::{keys, listing};
 
 /// Most files removed at once; the rest follows the next time.
 const REMOVED_AT_ONCE: usize = 500;
-/// Most pieces that are kept, however young: a listing of them must stay cheap.
-const PIECES_KEPT: usize = 100_000;
+/// Most snapshots that are kept, however young, with the pieces behind them: a week of an hour each,
+/// which is as often as a steady load brings one.
+const SNAPSHOTS_KEPT: usize = 200;
 
 /// Removes what lies before the cutoff. Returns how many files went.
 pub(super) async fn sweep(
@@ -23,14 +24,18 @@ pub(super) async fn sweep(
 ) -> Result<usize, BucketError> {
     let mut doomed = ended_histories(bucket, history, cutoff).await?;
     let snapshots = listing::list(bucket, &keys::snapshots(history), None).await?;
-    let pieces = listing::list(bucket, &keys::pieces(history), None).await?;
-    if let Some(base) = base(bucket, &snapshots, &pieces, cutoff).await? {
+    if let Some(base) = base(bucket, &snapshots, cutoff).await? {
         let before = |file: &&Listed| file.number < base;
         doomed.extend(snapshots.iter().filter(before).map(|file| file.key.clone()));
+        let prefix = keys::pieces(history);
+        let oldest = bucket.list(&prefix, None, REMOVED_AT_ONCE + 1).await?;
+        let begins = |key: &str| keys::number(key, &prefix).unwrap_or(u64::MAX);
         // The piece that begins last before the base may reach beyond it.
-        let covered = pieces.partition_point(|piece| piece.number <= base);
-        let covered = pieces.iter().take(covered.saturating_sub(1));
-        doomed.extend(covered.map(|piece| piece.key.clone()));
+        let covered = oldest
+            .iter()
+            .zip(oldest.iter().skip(1))
+            .take_while(|(_, next)| begins(&next.key) <= base);
+        doomed.extend(covered.map(|(piece, _)| piece.key.clone()));
     }
     doomed.truncate(REMOVED_AT_ONCE);
     for key in &doomed {
@@ -41,21 +46,14 @@ pub(super) async fn sweep(
     Ok(doomed.len())
 }
 
-/// The snapshot to keep: the newest before the cutoff, or a later one where there are too many
-/// pieces.
+/// The snapshot to keep: the newest before the cutoff, or a later one where there are too many.
 async fn base(
     bucket: &Bucket,
     snapshots: &[Listed],
-    pieces: &[Listed],
     cutoff: Millis,
 ) -> Result<Option<u64>, BucketError> {
-    let kept_from = pieces
-        .len()
-        .checked_sub(PIECES_KEPT)
-        .and_then(|surplus| pieces.get(surplus))
-        .map_or(0, |piece| piece.number);
-    for snapshot in snapshots.iter().rev() {
-        if snapshot.number <= kept_from {
+    for (newer, snapshot) in snapshots.iter().rev().enumerate() {
+        if newer + 1 == SNAPSHOTS_KEPT {
             return Ok(Some(snapshot.number));
         }
         let head = bucket.read(&snapshot.key, 0..HEAD_BYTES as u64).await?;

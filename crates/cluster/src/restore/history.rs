@@ -7,6 +7,7 @@ use super::RestoreError;
 use crate::archive::file::{FileError, HEAD_BYTES, Kind, decode_head};
 use crate::archive::listing::{self, Listed};
 use crate::archive::marker::Marker;
+use crate::archive::piece::MOST_ENTRIES;
 use crate::archive::{keys, snapshot};
 use crate::view::Current;
 
@@ -42,9 +43,9 @@ pub(super) async fn choose(
             continue;
         }
         let history = marker.history;
-        let pieces = listing::list(bucket, &keys::pieces(history), None).await?;
         let snapshots = listing::list(bucket, &keys::snapshots(history), None).await?;
         if let Some((current, taken)) = newest(bucket, &snapshots, at, &mut damaged).await? {
+            let pieces = pieces_behind(bucket, history, &current).await?;
             return Ok(Base {
                 marker: marker.clone(),
                 current,
@@ -53,6 +54,7 @@ pub(super) async fn choose(
                 damaged,
             });
         }
+        let pieces = listing::list(bucket, &keys::pieces(history), None).await?;
         if pieces.first().is_some_and(|piece| piece.number == 0) {
             return Ok(Base {
                 marker: marker.clone(),
@@ -82,6 +84,21 @@ pub(super) async fn choose(
         bucket.url(),
         first.at
     )))
+}
+
+/// The pieces that may hold entries behind a snapshot: those that begin there or later, and the one
+/// before, which may reach beyond it, wherever in the reach of a piece that begins.
+async fn pieces_behind(
+    bucket: &Bucket,
+    history: u32,
+    current: &Current,
+) -> Result<Vec<Listed>, RestoreError> {
+    let next_index = current.checkpoint.next_index();
+    let after = next_index
+        .checked_sub(MOST_ENTRIES)
+        .map(|before| keys::piece(history, before));
+    let pieces = listing::list(bucket, &keys::pieces(history), after.as_deref()).await?;
+    Ok(pieces)
 }
 
 /// The newest snapshot of at or before `at` that can be read.
