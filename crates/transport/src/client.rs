@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::stream;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming as Body;
@@ -23,12 +25,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::tls::{TlsError, TlsOptions};
 use crate::wire::{
-    Ask, BODY_BYTES, CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, Pieces, REASON_BYTES,
-    STREAM_WINDOW, VERSION, VERSION_HEADER,
+    Ask, BODY_BYTES, CALLER_WINDOW, HELLO, PING_INTERVAL, PING_TIMEOUT, Pieces, REASON_BYTES,
+    STREAM_WINDOW, VERSION_HEADER, versions,
 };
 use crate::{Incoming, Lane, Transport, TransportError};
 
-/// Longest that a connection may take to be made.
+/// Longest that a connection may take to be made and to say a first word.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause after a failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -55,28 +57,27 @@ struct Pool {
 /// The one connection to an address on a lane, if there is one now.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Held while a connection is made, so that many callers make one.
-    state: tokio::sync::Mutex<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     connection: Option<Connection>,
+    used: Option<Instant>,
+    /// One is being made, for all who wait for it.
+    dialling: Option<Dialling>,
     trouble: Option<Trouble>,
 }
 
-#[derive(Debug)]
+/// An attempt goes on when the caller who began it gives up: the next one profits.
+type Dialling = Shared<BoxFuture<'static, Result<Connection, String>>>;
+
+/// Whoever holds one keeps the connection alive.
+#[derive(Clone, Debug)]
 struct Connection {
     sender: Sender,
-    used: Instant,
     /// Drives the connection; ends with this value.
     driver: Arc<AbortOnDropHandle<()>>,
-}
-
-/// What a caller holds while it waits: the connection lives at least as long.
-struct Borrowed {
-    sender: Sender,
-    _driver: Arc<AbortOnDropHandle<()>>,
 }
 
 /// The last attempt failed.
@@ -102,6 +103,8 @@ struct Outgoing<'a> {
     body: Bytes,
     within: Duration,
     deadline: Instant,
+    /// Whether the other side may have got it.
+    sent: AtomicBool,
 }
 
 impl Outgoing<'_> {
@@ -120,6 +123,10 @@ impl Outgoing<'_> {
     }
 
     fn timed_out(&self) -> TransportError {
+        if !self.sent.load(Ordering::Relaxed) {
+            let millis = self.within.as_millis();
+            return self.unreachable(format!("no connection within {millis} ms"));
+        }
         TransportError::TimedOut {
             address: self.address.to_owned(),
             within: self.within,
@@ -131,7 +138,7 @@ impl Outgoing<'_> {
             .method(Method::POST)
             .uri(self.ask.path())
             .header(HOST, self.address)
-            .header(VERSION_HEADER, VERSION)
+            .header(VERSION_HEADER, versions())
             .body(Full::new(self.body.clone()))
             .map_err(|error| self.unreachable(error))
     }
@@ -167,64 +174,36 @@ impl Http2Transport {
     /// The connection of a slot, made now if there is none.
     async fn connection(
         &self,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Borrowed, TransportError> {
-        let mut state = slot.state.lock().await;
-        let now = Instant::now();
-        if let Some(connection) = &mut state.connection
-            && !connection.sender.is_closed()
-        {
-            connection.used = now;
-            return Ok(connection.borrow());
-        }
-        state.connection = None;
-        if let Some(trouble) = state.trouble.as_ref().filter(|trouble| now < trouble.until) {
-            return Err(outgoing.unreachable(&trouble.reason));
-        }
-        let dialled = timeout(CONNECT_TIMEOUT, self.dial(outgoing.address)).await;
-        let dialled = dialled.unwrap_or_else(|_| Err("no connection in time".to_owned()));
-        let result = if dialled.is_ok() { "made" } else { "failed" };
-        metrics::counter!("alluvium_transport_connects_total", "result" => result).increment(1);
-        match dialled {
-            Ok(connection) => {
-                state.trouble = None;
-                let borrowed = connection.borrow();
-                state.connection = Some(connection);
-                Ok(borrowed)
+    ) -> Result<Connection, TransportError> {
+        let dialling = {
+            let mut state = slot.lock();
+            let now = Instant::now();
+            state.used = Some(now);
+            if let Some(connection) = &state.connection
+                && !connection.sender.is_closed()
+            {
+                return Ok(connection.clone());
             }
-            Err(reason) => {
-                let pause = state.trouble.as_ref().map_or(FIRST_PAUSE, |trouble| {
-                    LONGEST_PAUSE.min(trouble.pause.saturating_mul(2))
-                });
-                let error = outgoing.unreachable(&reason);
-                state.trouble = Some(Trouble {
-                    reason,
-                    until: Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0)),
-                    pause,
-                });
-                Err(error)
+            state.connection = None;
+            if let Some(trouble) = state.trouble.as_ref().filter(|trouble| now < trouble.until) {
+                return Err(outgoing.unreachable(&trouble.reason));
             }
-        }
-    }
-
-    async fn dial(&self, address: &str) -> Result<Connection, String> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| error.to_string())?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        let Some(tls) = &self.tls else {
-            return shake_hands(stream).await;
+            state
+                .dialling
+                .get_or_insert_with(|| {
+                    dial(
+                        Arc::clone(slot),
+                        self.tls.clone(),
+                        outgoing.address.to_owned(),
+                    )
+                })
+                .clone()
         };
-        let name = ServerName::try_from(host(address).to_owned())
-            .map_err(|_| format!("{address:?} names no host"))?;
-        let stream = tls
-            .connect(name, stream)
+        dialling
             .await
-            .map_err(|error| format!("TLS: {error}"))?;
-        shake_hands(stream).await
+            .map_err(|reason| outgoing.unreachable(reason))
     }
 
     /// Sends a request and waits until the answer begins.
@@ -232,20 +211,22 @@ impl Http2Transport {
         &self,
         outgoing: &Outgoing<'_>,
         lane: Lane,
-    ) -> Result<(Response<Body>, Borrowed), TransportError> {
+    ) -> Result<(Response<Body>, Connection), TransportError> {
         let slot = self.slot(outgoing.address, lane);
-        let mut fresh = false;
+        let mut is_second = false;
         loop {
-            let mut borrowed = self.connection(&slot, outgoing).await?;
-            if let Err(error) = borrowed.sender.ready().await {
+            let mut connection = self.connection(&slot, outgoing).await?;
+            if let Err(error) = connection.sender.ready().await {
                 // It had died unnoticed; one made anew tells whether the other side lives.
-                if std::mem::replace(&mut fresh, true) {
+                if std::mem::replace(&mut is_second, true) {
                     return Err(outgoing.unreachable(with_causes(&error)));
                 }
                 continue;
             }
-            match borrowed.sender.send_request(outgoing.request()?).await {
-                Ok(response) => return Ok((response, borrowed)),
+            let request = outgoing.request()?;
+            outgoing.sent.store(true, Ordering::Relaxed);
+            match connection.sender.send_request(request).await {
+                Ok(response) => return Ok((response, connection)),
                 Err(error) if error.is_canceled() => {
                     return Err(outgoing.unreachable(with_causes(&error)));
                 }
@@ -258,10 +239,10 @@ impl Http2Transport {
         &self,
         outgoing: &Outgoing<'_>,
         lane: Lane,
-    ) -> Result<(Body, Borrowed), TransportError> {
-        let (response, borrowed) = self.send(outgoing, lane).await?;
+    ) -> Result<(Body, Connection), TransportError> {
+        let (response, connection) = self.send(outgoing, lane).await?;
         if response.status() == StatusCode::OK {
-            return Ok((response.into_body(), borrowed));
+            return Ok((response.into_body(), connection));
         }
         let status = response.status();
         let words = Limited::new(response.into_body(), REASON_BYTES)
@@ -281,11 +262,31 @@ impl Http2Transport {
     }
 }
 
-impl Connection {
-    fn borrow(&self) -> Borrowed {
-        Borrowed {
-            sender: self.sender.clone(),
-            _driver: Arc::clone(&self.driver),
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What came of an attempt.
+    fn dialled(&mut self, result: &Result<Connection, String>) {
+        self.dialling = None;
+        match result {
+            Ok(connection) => {
+                self.trouble = None;
+                self.connection = Some(connection.clone());
+            }
+            Err(reason) => {
+                let pause = self.trouble.as_ref().map_or(FIRST_PAUSE, |trouble| {
+                    LONGEST_PAUSE.min(trouble.pause.saturating_mul(2))
+                });
+                self.trouble = Some(Trouble {
+                    reason: reason.clone(),
+                    until: Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0)),
+                    pause,
+                });
+            }
         }
     }
 }
@@ -295,43 +296,93 @@ fn is_idle(slot: &Arc<Slot>, now: Instant) -> bool {
     if Arc::strong_count(slot) > 1 {
         return false;
     }
-    let Ok(state) = slot.state.try_lock() else {
-        return false;
-    };
-    match (&state.connection, &state.trouble) {
-        (Some(connection), _) => {
-            connection.sender.is_closed()
-                || (Arc::strong_count(&connection.driver) == 1
-                    && now.duration_since(connection.used) > IDLE)
-        }
-        (None, Some(trouble)) => now > trouble.until + IDLE,
-        (None, None) => true,
+    let state = slot.lock();
+    let is_unused = state
+        .used
+        .is_none_or(|used| now.saturating_duration_since(used) > IDLE);
+    match (&state.connection, &state.dialling) {
+        (_, Some(_)) => false,
+        (Some(connection), _) if connection.sender.is_closed() => true,
+        (Some(connection), _) => is_unused && Arc::strong_count(&connection.driver) == 1,
+        (None, None) => is_unused,
     }
 }
 
-async fn shake_hands<S>(stream: S) -> Result<Connection, String>
+/// Makes a connection for a slot, in a task that ends by itself.
+fn dial(slot: Arc<Slot>, tls: Option<TlsConnector>, address: String) -> Dialling {
+    let task = tokio::spawn(async move {
+        let connected = timeout(CONNECT_TIMEOUT, connect(tls, &address)).await;
+        let connected = connected.unwrap_or_else(|_| {
+            let within = CONNECT_TIMEOUT.as_millis();
+            Err(format!("no answer within {within} ms"))
+        });
+        let result = if connected.is_ok() { "made" } else { "failed" };
+        metrics::counter!("alluvium_transport_connects_total", "result" => result).increment(1);
+        slot.lock().dialled(&connected);
+        connected
+    });
+    async move {
+        let ended = task.await;
+        ended.unwrap_or_else(|error| Err(format!("the attempt was given up: {error}")))
+    }
+    .boxed()
+    .shared()
+}
+
+async fn connect(tls: Option<TlsConnector>, address: &str) -> Result<Connection, String> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
+    let Some(tls) = tls else {
+        return shake_hands(stream, address).await;
+    };
+    let name = ServerName::try_from(host(address).to_owned())
+        .map_err(|_| format!("{address:?} names no host"))?;
+    let stream = tls
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("TLS: {error}"))?;
+    shake_hands(stream, address).await
+}
+
+async fn shake_hands<S>(stream: S, address: &str) -> Result<Connection, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, driver) = Builder::new(TokioExecutor::new())
+    let (mut sender, driver) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(CALLER_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| with_causes(&error))?;
-    let driver = tokio::spawn(async move {
+    let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = driver.await {
             tracing::debug!(error = with_causes(&error), "a connection ended");
         }
-    });
+    }));
+    // A process that hangs has its connections accepted by the system. Only what answers gets requests:
+    // of those it gets, nobody could say whether they were acted on.
+    let hello = Request::builder()
+        .method(Method::GET)
+        .uri(HELLO)
+        .header(HOST, address)
+        .body(Full::default())
+        .map_err(|error| error.to_string())?;
+    let answer = async {
+        sender.ready().await?;
+        sender.send_request(hello).await
+    };
+    answer.await.map_err(|error| with_causes(&error))?;
     Ok(Connection {
         sender,
-        used: Instant::now(),
-        driver: Arc::new(AbortOnDropHandle::new(driver)),
+        driver: Arc::new(driver),
     })
 }
 
@@ -380,9 +431,10 @@ impl Transport for Http2Transport {
             body: request,
             within,
             deadline: begun + within,
+            sent: AtomicBool::new(false),
         };
         let answer = timeout_at(outgoing.deadline, async {
-            let (body, _borrowed) = self.exchange(&outgoing, lane).await?;
+            let (body, _connection) = self.exchange(&outgoing, lane).await?;
             let body = Limited::new(body, BODY_BYTES).collect().await;
             body.map(http_body_util::Collected::to_bytes)
                 .map_err(|error| outgoing.broken(error.as_ref()))
@@ -408,15 +460,16 @@ impl Transport for Http2Transport {
             body: request,
             within,
             deadline: Instant::now() + within,
+            sent: AtomicBool::new(false),
         };
         let opened = timeout_at(outgoing.deadline, self.exchange(&outgoing, lane)).await;
-        let (body, borrowed) = opened.unwrap_or_else(|_| Err(outgoing.timed_out()))?;
+        let (body, connection) = opened.unwrap_or_else(|_| Err(outgoing.timed_out()))?;
         let reading = Reading {
             address: address.to_owned(),
             body,
             pieces: Pieces::default(),
             over: false,
-            _borrowed: borrowed,
+            _connection: connection,
         };
         Ok(Box::pin(stream::unfold(reading, Reading::next)))
     }
@@ -428,7 +481,7 @@ struct Reading {
     body: Body,
     pieces: Pieces,
     over: bool,
-    _borrowed: Borrowed,
+    _connection: Connection,
 }
 
 impl Reading {

@@ -9,8 +9,8 @@
 //!
 //! HTTP/2, from the first byte on, plain or under TLS 1.2/1.3 where both sides show a certificate of
 //! one CA ([`TlsOptions`]). A call is `POST /call/LANE`, a stream `POST /open/LANE`, with the request
-//! as the body and the header `alluvium-transport: 1`; `wire` has the details. A release that knows
-//! more versions accepts the older one, so neighbouring releases mix; what a node does not know it
+//! as the body and the header `alluvium-transport: OLDEST-NEWEST`; `wire` has the details. The answer is in
+//! the newest version that both speak, so neighbouring releases mix; what a node does not know it
 //! refuses with a reason, and the connection lives on.
 //!
 //! # Bounds
@@ -18,8 +18,9 @@
 //! Each pair of nodes has one connection per [`Lane`], made when it is first needed and closed when
 //! it was idle for a minute. A peer that is gone without a word is noticed by pings after at most
 //! 1.5 s. After a connection failed, calls fail at once for a moment (jittered, at most a second)
-//! instead of trying again each. A body has at most 64 MiB, a piece of a stream 8 MiB; a listener
-//! holds at most 256 MiB of requests and 1,024 connections.
+//! instead of trying again each. A body has at most 64 MiB (4 MiB on the control lane), a piece of a
+//! stream 8 MiB; a listener holds at most 128 MiB of requests a lane and 1,024 connections, and closes
+//! those that ask nothing.
 //!
 //! # Metrics
 //!
@@ -30,6 +31,7 @@ mod client;
 mod listener;
 mod service;
 mod tls;
+mod traffic;
 mod transport;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! Answers calls over HTTP/2.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use futures::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderValue;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,11 +25,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::tls::{TlsError, TlsOptions};
+use crate::traffic::{Busy, Traffic};
 use crate::wire::{
-    Ask, BODY_BYTES, CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, REASON_BYTES, STREAM_WINDOW,
-    VERSION, VERSION_HEADER, piece,
+    Ask, BODY_BYTES, CONNECTION_WINDOW, HELLO, PIECE_BYTES, PING_INTERVAL, PING_TIMEOUT,
+    REASON_BYTES, STREAM_WINDOW, VERSION_HEADER, common_version, piece, versions,
 };
-use crate::{Refused, Service};
+use crate::{Answers, Lane, Refused, Service};
 
 /// Most connections at once.
 const CONNECTIONS: usize = 1024;
@@ -35,18 +38,26 @@ const CONNECTIONS: usize = 1024;
 const STREAMS: u32 = 1024;
 /// Most bytes of one request's headers.
 const HEADER_BYTES: u32 = 16 << 10;
-/// Bytes of requests held at once, in KiB.
-const REQUESTS_KIB: u32 = 256 << 10;
+/// Bytes of requests held at once, in KiB, by lane: what is large holds up nothing that is small.
+const fn requests_kib(lane: Lane) -> usize {
+    match lane {
+        Lane::Control => 16 << 10,
+        Lane::Log | Lane::Commands | Lane::Bulk => 128 << 10,
+    }
+}
 /// How long a request may take to come in whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long TLS may take.
+/// How long TLS may take, and then the first request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection without a request for so long is closed; callers close theirs sooner.
+const IDLE: Duration = Duration::from_secs(150);
 /// How long requests under way are waited for at the end.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+type Payload = UnsyncBoxBody<Bytes, io::Error>;
+type Answer = Response<Payload>;
 
 /// Listens for calls and has a [`Service`] answer them.
 #[derive(Debug)]
@@ -59,7 +70,9 @@ pub struct TransportListener {
 #[derive(Debug)]
 struct Shared {
     service: Arc<dyn Service>,
-    memory: Semaphore,
+    /// By lane.
+    memory: [Semaphore; Lane::ALL.len()],
+    stop: CancellationToken,
 }
 
 impl TransportListener {
@@ -76,12 +89,13 @@ impl TransportListener {
         let address = listener
             .local_addr()
             .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             service,
-            memory: Semaphore::new(usize::try_from(REQUESTS_KIB).unwrap_or(usize::MAX)),
+            memory: Lane::ALL.map(|lane| Semaphore::new(requests_kib(lane))),
+            stop: stop.clone(),
         });
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, shared, tls, stop.clone()));
+        let task = tokio::spawn(accept(listener, shared, tls));
         Ok(Self {
             address,
             stop,
@@ -115,12 +129,7 @@ impl Drop for TransportListener {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    tls: Option<TlsAcceptor>,
-    stop: CancellationToken,
-) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let open = metrics::gauge!("alluvium_transport_connections");
     let mut connections = JoinSet::new();
     loop {
@@ -129,16 +138,15 @@ async fn accept(
         ));
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = shared.stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept(), if connections.len() < CONNECTIONS => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
-                let stop = stop.clone();
                 connections.spawn(async move {
-                    if let Err(reason) = serve(stream, shared, tls, stop).await {
+                    if let Err(reason) = serve(stream, shared, tls).await {
                         tracing::debug!(%peer, reason, "a node's connection ended");
                     }
                 });
@@ -162,29 +170,34 @@ async fn serve(
     stream: TcpStream,
     shared: Arc<Shared>,
     tls: Option<TlsAcceptor>,
-    stop: CancellationToken,
 ) -> Result<(), String> {
     stream
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
     let Some(tls) = tls else {
-        return converse(stream, shared, stop).await;
+        return converse(stream, shared).await;
     };
     let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))
         .await
         .map_err(|_| "TLS took too long".to_owned())?
         .map_err(|error| format!("TLS: {error}"))?;
-    converse(stream, shared, stop).await
+    converse(stream, shared).await
 }
 
-async fn converse<S>(stream: S, shared: Arc<Shared>, stop: CancellationToken) -> Result<(), String>
+async fn converse<S>(stream: S, shared: Arc<Shared>) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.answer(request).await) }
-    });
+    let stop = shared.stop.clone();
+    let traffic = Arc::new(Traffic::default());
+    let service = {
+        let traffic = Arc::clone(&traffic);
+        service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            let busy = traffic.enter();
+            async move { Ok::<_, Infallible>(shared.answer(request, busy).await) }
+        })
+    };
     let connection = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -202,47 +215,70 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = traffic.silence(HANDSHAKE_TIMEOUT, IDLE) => {
+            return Err("no request came".to_owned());
+        }
     };
     ended.map_err(|error| error.to_string())
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
-        match self.act(request).await {
+    async fn answer(&self, request: Request<Incoming>, busy: Busy) -> Answer {
+        if request.uri().path() == HELLO {
+            return with(StatusCode::OK, words(Bytes::new()));
+        }
+        match self.act(request, busy).await {
             Ok(answer) => answer,
             Err((status, Refused(reason))) => {
                 tracing::debug!(%status, reason, "a node's request was refused");
                 let end = reason.floor_char_boundary(REASON_BYTES.min(reason.len()));
-                let words = Bytes::copy_from_slice(&reason.as_bytes()[..end]);
-                with(status, Full::new(words).boxed_unsync())
+                with(
+                    status,
+                    words(Bytes::copy_from_slice(&reason.as_bytes()[..end])),
+                )
             }
         }
     }
 
-    async fn act(&self, request: Request<Incoming>) -> Result<Answer, (StatusCode, Refused)> {
+    async fn act(
+        &self,
+        request: Request<Incoming>,
+        busy: Busy,
+    ) -> Result<Answer, (StatusCode, Refused)> {
         let refuse = |reason: String| (StatusCode::UNPROCESSABLE_ENTITY, Refused(reason));
         let path = request.uri().path();
         let ask = Ask::parse(path)
             .filter(|_| request.method() == Method::POST)
             .ok_or_else(|| refuse(format!("{} {path} is not known here", request.method())))?;
-        let version = request.headers().get(VERSION_HEADER);
-        if version.is_none_or(|version| version.as_bytes() != VERSION.as_bytes()) {
-            let said = version.and_then(|version| version.to_str().ok());
-            return Err(refuse(format!(
-                "transport version {} is not spoken here, version {VERSION} is; upgrade one release at a time",
-                said.unwrap_or("unknown")
-            )));
-        }
+        let said = request.headers().get(VERSION_HEADER);
+        let said = said.and_then(|said| said.to_str().ok()).unwrap_or("none");
+        let version = common_version(said).ok_or_else(|| {
+            refuse(format!(
+                "transport versions {said} are not spoken here, {} are; upgrade one release at a time",
+                versions()
+            ))
+        })?;
+        let (Ask::Call(lane) | Ask::Open(lane)) = ask;
         // Held until the request was answered; a request says its length before it sends it.
         let length = request.body().size_hint().exact().unwrap_or(u64::MAX);
         let kib = u32::try_from(length.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
-        if length > BODY_BYTES as u64 {
-            let reason = format!("a request has at most {BODY_BYTES} bytes and says its length");
+        let most = most_bytes(lane);
+        if length > most as u64 {
+            let name = lane.name();
+            let reason =
+                format!("a request on lane {name} has at most {most} bytes and says its length");
             return Err((StatusCode::PAYLOAD_TOO_LARGE, Refused(reason)));
         }
         let reading = timeout(REQUEST_TIMEOUT, async {
-            let room = self.memory.acquire_many(kib).await;
-            let body = Limited::new(request.into_body(), BODY_BYTES);
+            let room = match Lane::ALL
+                .iter()
+                .zip(&self.memory)
+                .find(|(of, _)| **of == lane)
+            {
+                Some((_, memory)) => memory.acquire_many(kib).await.ok(),
+                None => None,
+            };
+            let body = Limited::new(request.into_body(), most);
             (room, body.collect().await)
         });
         let (_room, body) = reading.await.map_err(|_| {
@@ -252,30 +288,63 @@ impl Shared {
         let body = body
             .map_err(|error| refuse(format!("the request did not come in whole: {error}")))?
             .to_bytes();
-        let body = match ask {
-            Ask::Call(lane) => {
-                Full::new(self.service.call(lane, body).await.map_err(refused)?).boxed_unsync()
-            }
+        let payload = match ask {
+            Ask::Call(lane) => words(self.service.call(lane, body).await.map_err(refused)?),
             Ask::Open(lane) => {
                 let answers = self.service.open(lane, body).await.map_err(refused)?;
-                let frames = answers
-                    .map(|bytes| piece(&bytes))
-                    // A piece that is too large ends the stream; the reader sees it torn off.
-                    .take_while(|piece| std::future::ready(piece.is_some()))
-                    .filter_map(std::future::ready)
-                    .map(|piece| Ok(Frame::data(piece)));
-                StreamBody::new(frames).boxed_unsync()
+                stream_of(answers, self.stop.clone(), busy)
             }
         };
-        Ok(with(StatusCode::OK, body))
+        let mut answer = with(StatusCode::OK, payload);
+        let headers = answer.headers_mut();
+        headers.insert(VERSION_HEADER, HeaderValue::from(version));
+        Ok(answer)
     }
+}
+
+/// Most bytes of a request.
+const fn most_bytes(lane: Lane) -> usize {
+    match lane {
+        Lane::Control => 4 << 20,
+        Lane::Log | Lane::Commands | Lane::Bulk => BODY_BYTES,
+    }
+}
+
+/// Pieces one after another. An error tears the stream off, so that nobody takes it for its end.
+fn stream_of(answers: Answers, stop: CancellationToken, busy: Busy) -> Payload {
+    let torn = futures::stream::once(async move {
+        stop.cancelled_owned().await;
+        Err(io::Error::other("this node stops"))
+    });
+    let pieces = answers
+        .map(move |bytes| {
+            let _busy = &busy;
+            piece(&bytes).map(Frame::data).ok_or_else(|| {
+                tracing::error!(bytes = bytes.len(), "a piece of a stream is too large");
+                io::Error::other(format!("a piece has at most {PIECE_BYTES} bytes"))
+            })
+        })
+        .map(Some)
+        // Says that the answers are over, which `torn` alone never is.
+        .chain(futures::stream::iter([None]));
+    let both = futures::stream::select(pieces, torn.map(Some));
+    let until_over = both
+        .take_while(|piece| std::future::ready(piece.is_some()))
+        .filter_map(std::future::ready);
+    StreamBody::new(until_over).boxed_unsync()
 }
 
 fn refused(refused: Refused) -> (StatusCode, Refused) {
     (StatusCode::UNPROCESSABLE_ENTITY, refused)
 }
 
-fn with(status: StatusCode, body: UnsyncBoxBody<Bytes, Infallible>) -> Answer {
+fn words(bytes: Bytes) -> Payload {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn with(status: StatusCode, body: Payload) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer

@@ -7,10 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, future, stream};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 
@@ -48,6 +50,15 @@ impl Service for Parrot {
     async fn open(&self, _lane: Lane, request: Bytes) -> Result<Answers, Refused> {
         if request.starts_with(b"refuse") {
             return Err(Refused("no such stream".to_owned()));
+        }
+        if request.starts_with(b"quiet") {
+            let first = stream::iter([Bytes::from_static(b"one")]);
+            return Ok(Box::pin(first.chain(stream::pending())));
+        }
+        if request.starts_with(b"giant") {
+            return Ok(Box::pin(stream::iter(
+                [1, 9].map(|mib| vec![0; mib << 20].into()),
+            )));
         }
         let endless = request.starts_with(b"endless");
         let tell = Tell(self.given_up.clone());
@@ -218,30 +229,154 @@ async fn a_node_that_went_away_is_told_at_once_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_peer_that_falls_silent_breaks_the_call() {
-    // Takes connections, reads, and never says a word: as if cut off.
+async fn a_peer_that_never_said_a_word_got_nothing() {
+    // Takes connections and never answers, as the system does for a process that hangs.
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    let silent = tokio::spawn(async move {
+    let transport = Http2Transport::new(None).unwrap();
+    let call = |within| transport.call(&address, Lane::Log, Bytes::from_static(b"hi"), within);
+    let begun = std::time::Instant::now();
+    for within in [BRIEF, BRIEF, SOON * 6] {
+        let error = call(within).await.unwrap_err();
+        assert!(
+            matches!(error, TransportError::Unreachable { .. }),
+            "{error}"
+        );
+    }
+    assert!(begun.elapsed() < SOON);
+    // The next fails at once, with the reason.
+    let error = call(SOON).await.unwrap_err().to_string();
+    assert!(error.contains("timed out"), "{error}");
+    drop(socket);
+}
+
+/// Forwards one connection after another, until it is told to stand still.
+async fn proxy(to: std::net::SocketAddr, cut: watch::Receiver<bool>) -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
         let mut held = Vec::new();
-        while let Ok((stream, _)) = socket.accept().await {
-            held.push(stream);
+        while let Ok((mut near, _)) = socket.accept().await {
+            let mut cut = cut.clone();
+            held.push(tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = async { cut.wait_for(|cut| *cut).await.is_ok(); } => future::pending().await,
+                }
+            }));
         }
     });
-    let transport = Http2Transport::new(None).unwrap();
+    address
+}
+
+#[tokio::test]
+async fn a_peer_that_is_cut_off_is_noticed_busy_or_idle() {
+    let world = World::new().await;
+    let (cutter, cut) = watch::channel(false);
+    let address = proxy(world.listener.address(), cut).await;
+    let call = |lane, request: &'static [u8]| {
+        let request = Bytes::from_static(request);
+        world.transport.call(&address, lane, request, SOON * 6)
+    };
+    for lane in [Lane::Log, Lane::Control] {
+        call(lane, b"hi").await.unwrap();
+    }
+    let pending = call(Lane::Log, b"never");
+    let cutting = async {
+        tokio::time::sleep(BRIEF).await;
+        cutter.send_replace(true);
+        std::time::Instant::now()
+    };
+    let (error, since) = future::join(pending, cutting).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+    // The idle connection dies as well, at about the same time; then nothing is sent into it.
+    let mut error = call(Lane::Control, b"hi").await.unwrap_err();
+    if matches!(error, TransportError::Broken { .. }) {
+        error = call(Lane::Control, b"hi").await.unwrap_err();
+    }
+    assert!(
+        matches!(error, TransportError::Unreachable { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_listener_that_stops_tears_streams_off() {
+    let world = World::new().await;
+    let mut quiet = world.open("quiet").await.unwrap();
+    quiet.next().await.unwrap().unwrap();
     let begun = std::time::Instant::now();
-    let error = transport
-        .call(
-            &address,
-            Lane::Log,
-            Bytes::from_static(b"hi"),
-            Duration::from_secs(60),
-        )
-        .await
-        .unwrap_err();
-    assert!(!matches!(error, TransportError::TimedOut { .. }), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(30));
-    silent.abort();
+    let World { listener, .. } = world;
+    let (torn, ()) = future::join(quiet.next(), listener.shutdown()).await;
+    let error = torn.unwrap().unwrap_err();
+    assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+    assert!(quiet.next().await.is_none());
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_piece_that_is_too_large_is_no_end_of_the_stream() {
+    let world = World::new().await;
+    // The tear may overtake the beginning.
+    let error = match world.open("giant").await {
+        Ok(pieces) => pieces.collect::<Vec<_>>().await.pop().unwrap().unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_newer_release_may_ask_is_refused_with_a_reason() {
+    let world = World::new().await;
+    let stream = TcpStream::connect(world.listener.address()).await.unwrap();
+    let (mut sender, driver) = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(
+        TokioExecutor::new(),
+        TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    let asked = [
+        ("/call/gossip", "1-2", "/call/gossip is not known"),
+        ("/shout/log", "1-2", "/shout/log is not known"),
+        ("/call/log", "2-3", "transport versions 2-3"),
+        ("/call/log", "what", "transport versions what"),
+        ("/call/log", "1-9", ""),
+    ];
+    for (path, versions, reason) in asked {
+        let request = hyper::Request::post(path)
+            .header("alluvium-transport", versions)
+            .body(Full::from("hi"))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let version = answer.headers().get("alluvium-transport").cloned();
+        let status = answer.status();
+        let said = answer.into_body().collect().await.unwrap().to_bytes();
+        let said = String::from_utf8_lossy(&said);
+        if reason.is_empty() {
+            assert_eq!((status.as_u16(), &*said), (200, "Log hi"));
+            assert_eq!(version.unwrap(), "1");
+        } else {
+            assert_eq!(status.as_u16(), 422);
+            assert!(said.contains(reason), "{said}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let world = World::new().await;
+    let mut idle = TcpStream::connect(world.listener.address()).await.unwrap();
+    let mut end = Vec::new();
+    let ended = idle.read_to_end(&mut end);
+    let _ = tokio::time::timeout(SOON, ended).await.unwrap();
 }
 
 #[tokio::test]

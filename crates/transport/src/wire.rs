@@ -1,5 +1,9 @@
 //! What stands in a request and an answer.
 //!
+//! `POST /call/LANE` and `POST /open/LANE` carry the request as their body and say which versions of this
+//! page the caller speaks, `alluvium-transport: OLDEST-NEWEST`; the answer says which one it is in, the
+//! newest that both speak. `GET /hello` asks nothing: any answer shows that the other side lives.
+//!
 //! | answer | means |
 //! | --- | --- |
 //! | 200 | a call's answer, or a stream: pieces, each after its length (4 bytes, big-endian) |
@@ -12,10 +16,27 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::Lane;
 
-/// Names the version of this page.
+/// Names versions of this page.
 pub(crate) const VERSION_HEADER: &str = "alluvium-transport";
-/// This version.
-pub(crate) const VERSION: &str = "1";
+/// The oldest that is spoken here, and the newest.
+const OLDEST: u16 = 1;
+const NEWEST: u16 = 1;
+
+/// What a caller says of itself.
+pub(crate) fn versions() -> String {
+    format!("{OLDEST}-{NEWEST}")
+}
+
+/// The newest version that both sides speak, of what a caller said.
+pub(crate) fn common_version(said: &str) -> Option<u16> {
+    let (oldest, newest) = said.split_once('-')?;
+    let (oldest, newest) = (oldest.parse::<u16>().ok()?, newest.parse::<u16>().ok()?);
+    let common = newest.min(NEWEST);
+    (oldest <= common && common >= OLDEST).then_some(common)
+}
+
+/// Where a new connection is tried.
+pub(crate) const HELLO: &str = "/hello";
 
 /// Most bytes of a request, and of a call's answer.
 pub(crate) const BODY_BYTES: usize = 64 << 20;
@@ -29,11 +50,15 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// and how long it may take to say so.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// Bytes that one stream, and one connection, may have under way unread.
+/// Bytes that one stream may have under way unread, and all of an accepted connection.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
+/// All of a connection made from here: streams that are read slowly hold up no answer beside them.
+pub(crate) const CALLER_WINDOW: u32 = 16 << 20;
 
 impl Lane {
+    pub(crate) const ALL: [Self; 4] = [Self::Control, Self::Log, Self::Commands, Self::Bulk];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -44,9 +69,7 @@ impl Lane {
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::Control, Self::Log, Self::Commands, Self::Bulk]
-            .into_iter()
-            .find(|lane| lane.name() == name)
+        Self::ALL.into_iter().find(|lane| lane.name() == name)
     }
 }
 
@@ -127,13 +150,37 @@ mod tests {
 
     #[test]
     fn paths_round_trip_and_others_are_nothing() {
-        for lane in [Lane::Control, Lane::Log, Lane::Commands, Lane::Bulk] {
+        for lane in Lane::ALL {
             for ask in [Ask::Call(lane), Ask::Open(lane)] {
                 assert_eq!(Ask::parse(&ask.path()), Some(ask));
             }
         }
         for path in ["", "/", "/call/", "/call/votes", "/call/log/", "/shut/log"] {
             assert_eq!(Ask::parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn neighbouring_releases_find_a_version_that_both_speak() {
+        assert_eq!(common_version(&versions()), Some(NEWEST));
+        assert_eq!(
+            common_version(&format!("{OLDEST}-{}", NEWEST + 1)),
+            Some(NEWEST)
+        );
+        assert_eq!(common_version(&format!("0-{OLDEST}")), Some(OLDEST));
+        let newer = format!("{}-{}", NEWEST + 1, NEWEST + 2);
+        for said in [
+            newer.as_str(),
+            "0-0",
+            "",
+            "1",
+            "-",
+            "1-",
+            "9-1",
+            "1-99999",
+            "one-two",
+        ] {
+            assert_eq!(common_version(said), None, "{said}");
         }
     }
 
