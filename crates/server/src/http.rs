@@ -13,8 +13,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::readiness::{Readiness, Told};
 
@@ -23,7 +23,8 @@ use crate::readiness::{Readiness, Told};
 pub(crate) struct HttpListener {
     address: SocketAddr,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    /// Ends with the listener.
+    task: AbortOnDropHandle<()>,
 }
 
 /// What the handlers know.
@@ -58,7 +59,7 @@ impl HttpListener {
         Ok(Self {
             address,
             stop,
-            task,
+            task: AbortOnDropHandle::new(task),
         })
     }
 
@@ -69,11 +70,9 @@ impl HttpListener {
     /// Stops. A client that keeps its connection open is cut off: every answer is quick.
     pub(crate) async fn shutdown(self) {
         self.stop.cancel();
-        let mut task = self.task;
         let grace = std::time::Duration::from_millis(200);
-        if tokio::time::timeout(grace, &mut task).await.is_err() {
-            task.abort();
-        }
+        // An error says that it was cut off.
+        let _ = tokio::time::timeout(grace, self.task).await;
     }
 }
 

@@ -8,6 +8,7 @@ use alluvium_agent::topics::Topics;
 use alluvium_agent::{Agent, AgentConfig, AgentError};
 use alluvium_cluster::Metadata;
 use alluvium_types::TopicId;
+use tokio::time::{Instant, timeout};
 
 use super::ports::Port;
 use super::quorum::Surroundings;
@@ -16,8 +17,9 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::kafka::{KafkaListener, Services};
 
-/// Longest that requests in flight are waited for once none are read any more.
-const SETTLE: Duration = Duration::from_secs(20);
+/// Shortest time that requests in flight are waited for once none are read any more, however long
+/// the draining took.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Requests get this long to finish by themselves before the agent answers what still waits.
 const UNDISTURBED: Duration = Duration::from_secs(2);
 /// Between two tries at a registration.
@@ -94,12 +96,9 @@ impl AgentPart {
     /// Leaves the cluster as clients like it: is named no more while it still serves, then answers
     /// what is in flight, and ends.
     pub(crate) async fn shutdown(self, has_quorum: bool) {
+        let begun = Instant::now();
         let limit = self.drain_timeout;
-        if has_quorum
-            && tokio::time::timeout(limit, self.agent.drain())
-                .await
-                .is_err()
-        {
+        if has_quorum && timeout(limit, self.agent.drain()).await.is_err() {
             tracing::warn!(
                 seconds = limit.as_secs(),
                 "the agent was not drained in time (agent.drain_timeout); its clients will find \
@@ -107,8 +106,9 @@ impl AgentPart {
             );
         }
         self.kafka.stop_reading();
-        let drained = tokio::time::timeout(UNDISTURBED, self.kafka.drained()).await;
-        let stopped = tokio::time::timeout(SETTLE, async {
+        let drained = timeout(UNDISTURBED, self.kafka.drained()).await;
+        let left = limit.saturating_sub(begun.elapsed()).max(SETTLE);
+        let stopped = timeout(left, async {
             self.agent.shutdown().await;
             if drained.is_err() {
                 self.kafka.drained().await;
@@ -116,9 +116,8 @@ impl AgentPart {
         });
         if stopped.await.is_err() {
             tracing::warn!(
-                seconds = SETTLE.as_secs(),
                 requests = self.kafka.in_flight(),
-                "requests did not finish in time; their clients will ask again"
+                "requests did not finish in time (agent.drain_timeout); their clients will ask again"
             );
         }
         self.kafka.abort().await;
