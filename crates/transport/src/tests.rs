@@ -262,7 +262,7 @@ async fn proxy(to: std::net::SocketAddr, cut: watch::Receiver<bool>) -> String {
                 let mut far = TcpStream::connect(to).await.unwrap();
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                    () = async { cut.wait_for(|cut| *cut).await.is_ok(); } => future::pending().await,
+                    () = async { let _ = cut.wait_for(|cut| *cut).await.is_ok(); } => future::pending().await,
                 }
             }));
         }
