@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::nodes::Cluster;
 use crate::support::{client, kafka_tools, python, run_client, wait_until};
 
-const PARTITIONS: &str = "6";
+/// So many that each of four agents has some, whatever the hash says.
+const PARTITIONS: &str = "32";
 const SECONDS: &str = "32";
 
 fn nap(seconds: u64) {

@@ -28,9 +28,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Within this time other agents have heard that one leaves.
 const HEARSAY: Duration = Duration::from_millis(300);
 
-/// How long clients that still send are told to go elsewhere before their connections are closed.
-const LINGER: Duration = Duration::from_millis(700);
-
 /// How an agent behaves. Sizes are bytes.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -243,8 +240,9 @@ impl Agent {
     }
 
     /// Makes ready to leave, while clients are still served: the agent is named to nobody any more,
-    /// its groups are handed over, what producers wait for is stored and answered, and what they
-    /// send from here on they are told to send elsewhere. [`Self::shutdown`] comes next.
+    /// and its groups are handed over. Next, the listener reads no more, answers what it has read
+    /// and closes its connections, and [`Self::shutdown`] follows. Producers are not refused on the
+    /// way: one that is not idempotent would send what was refused behind what it has sent since.
     pub async fn drain(&self) {
         self.registration.leave();
         let origin = self.origin();
@@ -261,10 +259,8 @@ impl Agent {
         if !self.metadata.read(others) {
             return;
         }
-        // First the other agents hear of it, then clients ask them.
+        // The other agents hear of it before any client asks them.
         sleep(HEARSAY).await;
-        self.produce.shutdown().await;
-        sleep(LINGER).await;
     }
 
     /// Flushes what producers wait for, settles, stops every task, and gives the registration back.

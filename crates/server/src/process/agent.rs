@@ -106,13 +106,19 @@ impl AgentPart {
             );
         }
         self.kafka.stop_reading();
-        let drained = timeout(UNDISTURBED, self.kafka.drained()).await;
+        if timeout(UNDISTURBED, self.kafka.drained()).await.is_ok() {
+            // Connections end before the rest does: their clients need not wait to go elsewhere.
+            self.kafka.abort().await;
+            let left = limit.saturating_sub(begun.elapsed()).max(SETTLE);
+            if timeout(left, self.agent.shutdown()).await.is_err() {
+                tracing::warn!("the agent did not stop in time (agent.drain_timeout)");
+            }
+            return;
+        }
         let left = limit.saturating_sub(begun.elapsed()).max(SETTLE);
         let stopped = timeout(left, async {
             self.agent.shutdown().await;
-            if drained.is_err() {
-                self.kafka.drained().await;
-            }
+            self.kafka.drained().await;
         });
         if stopped.await.is_err() {
             tracing::warn!(

@@ -71,7 +71,9 @@ pub(crate) async fn submit(
                     last = Some((partition.topic.clone(), id));
                 }
                 let id = last.as_ref().and_then(|(_, id)| *id);
-                if id.is_some_and(|id| shares.is_newcomers(id, partition.partition)) {
+                if is_idempotent(partition)
+                    && id.is_some_and(|id| shares.is_newcomers(id, partition.partition))
+                {
                     *result = Some(sent_on());
                     continue;
                 }
@@ -118,6 +120,13 @@ impl<'a> Shares<'a> {
             named.iter().any(|agent| self.newcomers.contains(agent))
         })
     }
+}
+
+/// Whether its producer keeps its records in order whatever is refused in between. Of another one,
+/// what it has sent since would stand before what was refused.
+fn is_idempotent(partition: &ProducePartition) -> bool {
+    let records = partition.records.as_deref().unwrap_or_default();
+    BatchHeader::parse(records).is_ok_and(|header| header.producer_id >= 0)
 }
 
 /// Answers of a connection keep their order: the client has those for all that it sent before this.
