@@ -99,8 +99,7 @@ pub struct NodeConfig {
 pub struct StartError(pub String);
 
 /// A running metadata node. Dropped without [`Node::shutdown`] it stops as if the process had been
-/// killed, once the last [`Metadata`] and [`Service`] of it is gone: nothing that was acknowledged is
-/// lost.
+/// killed: nothing that was acknowledged is lost.
 #[derive(Debug)]
 pub struct Node {
     view: Arc<View>,
@@ -117,6 +116,7 @@ pub struct Node {
     /// End with the node.
     background: JoinSet<()>,
     dir: PathBuf,
+    ended: bool,
 }
 
 impl Node {
@@ -223,6 +223,7 @@ impl Node {
             tasks,
             background,
             dir: config.dir,
+            ended: false,
         })
     }
 
@@ -307,6 +308,7 @@ impl Node {
     /// Stops the node; what was applied is durable. If it leads, another voter does first. A log that
     /// has grown noticeably is replaced by a snapshot, so that the next start is quick.
     pub async fn shutdown(mut self) {
+        self.ended = true;
         self.background.shutdown().await;
         if let Some(archive) = self.archive.take() {
             archive.shutdown().await;
@@ -343,6 +345,20 @@ impl Node {
                 ?error,
                 "leadership was not handed over; the others elect a leader"
             );
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.quorum.stop();
+        // The library's task outlives its handles and has to be told.
+        let voter = self.quorum.voter().clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { voter.shutdown().await });
         }
     }
 }

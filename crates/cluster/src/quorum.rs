@@ -133,9 +133,20 @@ impl Quorum {
         }
         let (done, result) = tokio::sync::oneshot::channel();
         let members = self.shared.members.clone();
-        let changing = Arc::clone(&self.shared.changing);
+        let changing = match &change {
+            MembershipChange::HandOver { .. } => None,
+            _ => match Arc::clone(&self.shared.changing).try_lock_owned() {
+                Ok(changing) => Some(changing),
+                Err(_) => {
+                    return Ok(Err(ChangeError::Refused(
+                        "another change of the metadata quorum is under way; try again in a moment"
+                            .to_owned(),
+                    )));
+                }
+            },
+        };
         self.spawn(async move {
-            let _changing = changing.lock().await;
+            let _changing = changing;
             let made = timeout(CHANGE_TIMEOUT, make(&members, change)).await;
             // Nobody waits any more if this fails.
             let _ = done.send(made.unwrap_or_else(|_| {

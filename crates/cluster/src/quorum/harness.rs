@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
+use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::{Command, CreateTopic, State};
@@ -193,6 +193,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives a machine, whose node does not run, another disk.
+    pub(super) fn put(&mut self, number: u32, disk: ForgetfulDisk) {
+        let machine = Machine {
+            disk,
+            node: None,
+            plug: watch::Sender::new(false),
+        };
+        self.machines.insert(number, machine);
+    }
+
     pub(super) async fn start(&mut self, number: u32) {
         self.try_start(number).await.unwrap();
     }
@@ -216,7 +226,7 @@ impl Cluster {
     /// Kills it and gives it an empty disk.
     pub(super) fn wipe(&mut self, number: u32) {
         self.kill(number);
-        self.machines.get_mut(&number).unwrap().disk = ForgetfulDisk::default();
+        self.put(number, ForgetfulDisk::default());
     }
 
     pub(super) fn node(&self, number: u32) -> &Node {

@@ -126,6 +126,26 @@ impl Recent {
         )
     }
 
+    /// Copies entries of `start..end`, at least one, about `max_bytes`; `None` if the first is not
+    /// here.
+    fn copy_some(&self, start: u64, end: u64, max_bytes: usize) -> Option<Vec<Entry>> {
+        let first = self.first().filter(|first| *first <= start)?;
+        let from = usize::try_from(start - first).ok()?;
+        let mut bytes = 0_usize;
+        let some: Vec<Entry> = self
+            .entries
+            .iter()
+            .skip(from)
+            .take_while(|(entry, size)| {
+                let fits = bytes == 0 || bytes.saturating_add(*size) <= max_bytes;
+                bytes = bytes.saturating_add(*size);
+                fits && entry.log_id.index < end
+            })
+            .map(|(entry, _)| entry.clone())
+            .collect();
+        (!some.is_empty()).then_some(some)
+    }
+
     fn truncate_from(&mut self, index: u64) {
         while let Some((_, size)) = self.entries.pop_back_if(|(e, _)| e.log_id.index >= index) {
             self.bytes -= size;
@@ -381,6 +401,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (start, end) = self.clamp(&(start..end));
         if start >= end {
             return Ok(Vec::new());
+        }
+        // The first voter that gets them finds them here; what is applied is read from the journal.
+        let recent = self.log().recent.copy_some(start, end, READ_BYTES);
+        if let Some(entries) = recent {
+            return Ok(entries);
         }
         self.read(start, end, READ_BYTES).await
     }

@@ -1,17 +1,22 @@
 //! Changes of who votes, one step at a time. What to change is decided in [`crate::members`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::Precondition;
 use openraft::{BasicNode, ChangeMembers};
+use tokio::time::timeout;
 
 use crate::members::ChangeError;
 use crate::raft::Voter;
 use crate::raft::types::{LogId, TypeConfig};
 use crate::raft::voter::{NotLeader, not_leader};
 use crate::voter_id::{Peer, VoterId};
+
+/// How long a majority may take to agree to one step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A membership that a change is derived from: the change is made only if it is still the one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,14 @@ impl Voter {
         let guard = Precondition::<TypeConfig>::LastMembershipLogId {
             last_membership_log_id: mark.0,
         };
-        let changed = self.raft.change_membership_if(change, false, [guard]).await;
+        let changing = self.raft.change_membership_if(change, false, [guard]);
+        let Ok(changed) = timeout(STEP_TIMEOUT, changing).await else {
+            return Err(StepError::Failed(ChangeError::Unknown(
+                "no majority of the metadata nodes has agreed to the change in time; look with \
+                 `alluvium cluster status`"
+                    .to_owned(),
+            )));
+        };
         match changed {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {

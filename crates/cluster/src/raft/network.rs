@@ -3,7 +3,8 @@
 //! Three clients per voter: one for log entries and votes, one for heartbeats, one for snapshots. Each
 //! speaks on a lane of its own, so that neither a snapshot nor a long batch holds up a heartbeat.
 //!
-//! Deadlines are the library's ([`RPCOption::soft_ttl`]) for what is a few bytes. Entries have to
+//! Deadlines are the library's ([`RPCOption::soft_ttl`]) for what is a few bytes, and all the time it
+//! gives for a heartbeat, since an answer counts for nothing when it comes later. Entries have to
 //! reach the other side's disk, so they may take longer.
 
 use std::future::Future;
@@ -36,11 +37,11 @@ use crate::voter_id::VoterId;
 
 /// How long entries may take to be on the other side's disk.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes of a snapshot that are sent at once.
-pub(crate) const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot that are sent at once. Few in tests, so that theirs has many pieces.
+const PIECE_BYTES: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The last piece is answered when the snapshot is installed.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes clients of other voters.
 #[derive(Clone, Debug)]
@@ -199,7 +200,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let within = if self.lane == Lane::Control {
-            option.soft_ttl()
+            option.hard_ttl()
         } else {
             option.soft_ttl().max(APPEND_TIMEOUT)
         };

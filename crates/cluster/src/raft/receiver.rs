@@ -97,6 +97,11 @@ impl Receiver {
             return message(&PieceAnswer::Done(mine));
         }
         self.heard();
+        let applied = self.raft.metrics().borrow_watched().last_applied;
+        if applied.map_or(0, |id| id.index + 1) >= piece.label.checkpoint.next_index() {
+            // It was installed, and the answer to that was lost.
+            return message(&PieceAnswer::Done(piece.ballot));
+        }
         let incoming = Arc::clone(&self.incoming);
         let label = piece.label.clone();
         let received = blocking(move || incoming.take(&label, piece.offset, bytes))
