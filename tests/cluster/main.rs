@@ -3,6 +3,7 @@
 //! - [`network`]: a namespace for each process, a cable that can be pulled.
 //! - [`nodes`]: starting, killing, stopping, cutting off, emptying and adding processes.
 //! - [`load`]: `alluvium check`, running beside a fault.
+//! - [`encrypted`]: processes that show each other certificates.
 //! - [`failover`]: the leader, an agent, a coordinator dies or is cut off under load; random faults.
 //! - [`replace`]: disks are deleted: an agent's, a metadata node's, all.
 //! - [`scale`]: agents come and go under default clients.
@@ -22,6 +23,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod encrypted;
 mod failover;
 mod load;
 mod network;
