@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::beside::Beside;
 use crate::load::Load;
 use crate::nodes::{Cluster, Role};
 use crate::support::{client, python, run_client};
@@ -51,7 +52,12 @@ fn nodes_that_hang_or_are_cut_off_come_back() {
     cluster.wait_healthy();
     let load = Load::start(&cluster, "hangs", 46);
     let mut faults = Vec::new();
-    for which in ["leader hangs", "agent hangs", "leader cut off", "agent cut off"] {
+    for which in [
+        "leader hangs",
+        "agent hangs",
+        "leader cut off",
+        "agent cut off",
+    ] {
         nap(3);
         let node = if which.starts_with("leader") {
             cluster.leader()
@@ -136,11 +142,14 @@ fn random_faults_leave_no_trace() {
         return;
     }
     cluster.wait_healthy();
+    let beside = Beside::start(&cluster);
     let load = Load::start(&cluster, "random", seconds);
     let end = Instant::now() + Duration::from_secs(seconds.saturating_sub(10));
     let mut draw = seed;
     let mut next = |most: u64| {
-        draw = draw.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        draw = draw
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         (draw >> 33) % most
     };
     let mut faults = Vec::new();
@@ -185,7 +194,13 @@ fn random_faults_leave_no_trace() {
         nap(4);
     }
     let verdict = load.finish();
-    let mut worst = [("the leader", Duration::ZERO, LEADER), ("an agent", Duration::ZERO, AGENT)];
+    if let Some(beside) = beside {
+        beside.finish();
+    }
+    let mut worst = [
+        ("the leader", Duration::ZERO, LEADER),
+        ("an agent", Duration::ZERO, AGENT),
+    ];
     for (fault, what) in &faults {
         let silence = verdict.silence(*fault, what);
         for (who, longest, _) in &mut worst {
@@ -196,7 +211,10 @@ fn random_faults_leave_no_trace() {
     }
     eprintln!("{} faults; {}", faults.len(), verdict.text);
     for (who, longest, most) in worst {
-        eprintln!("longest silence when {who} died: {} ms", longest.as_millis());
+        eprintln!(
+            "longest silence when {who} died: {} ms",
+            longest.as_millis()
+        );
         assert!(longest < most, "{who}: {longest:?}");
     }
     cluster.wait_healthy();

@@ -129,15 +129,26 @@ impl Verdict {
         let before = self.acks.partition_point(|ack| *ack < at + slack);
         let last = before.checked_sub(1).map(|last| self.acks[last]);
         let last = last.filter(|last| *last + Duration::from_secs(2) > at);
-        assert!(last.is_some(), "no load before {what} at {at:?}\n{}", self.text);
-        assert!(before < self.acks.len(), "no load after {what} at {at:?}\n{}", self.text);
+        assert!(
+            last.is_some(),
+            "no load before {what} at {at:?}\n{}",
+            self.text
+        );
+        assert!(
+            before < self.acks.len(),
+            "no load after {what} at {at:?}\n{}",
+            self.text
+        );
         let end = self
             .acks
             .partition_point(|ack| *ack < at + Duration::from_secs(7));
         let window = &self.acks[before.saturating_sub(1)..(end + 1).min(self.acks.len())];
         let gaps = window.windows(2).map(|pair| pair[1] - pair[0]);
         let silence = gaps.max().unwrap_or_default();
-        eprintln!("{what}: {} ms without a successful produce", silence.as_millis());
+        eprintln!(
+            "{what}: {} ms without a successful produce",
+            silence.as_millis()
+        );
         silence
     }
 }

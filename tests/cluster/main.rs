@@ -3,6 +3,7 @@
 //! - [`network`]: a namespace for each process, a cable that can be pulled.
 //! - [`nodes`]: starting, killing, stopping, cutting off, emptying and adding processes.
 //! - [`load`]: `alluvium check`, running beside a fault.
+//! - [`beside`]: clients of other people, running beside a fault.
 //! - [`encrypted`]: processes that show each other certificates.
 //! - [`failover`]: the leader, an agent, a coordinator dies or is cut off under load; random faults.
 //! - [`replace`]: disks are deleted: an agent's, a metadata node's, all.
@@ -23,6 +24,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
 mod encrypted;
 mod failover;
 mod load;

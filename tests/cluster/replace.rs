@@ -91,7 +91,11 @@ fn a_cluster_whose_metadata_disks_are_all_gone_comes_back_from_the_bucket() {
         .unwrap();
     nap(5);
     let read = ["kept", "readers", "20"];
-    let committed = run_client(&python, "commit.py", &[&[bootstrap.as_str()], &read[..]].concat());
+    let committed = run_client(
+        &python,
+        "commit.py",
+        &[&[bootstrap.as_str()], &read[..]].concat(),
+    );
     nap(2);
     // Everything that holds metadata dies at once, in the middle of the load.
     assert!(load.try_wait().unwrap().is_none(), "the load ended");
@@ -150,7 +154,11 @@ fn a_cluster_whose_metadata_disks_are_all_gone_comes_back_from_the_bucket() {
             (partition, words.nth(1).unwrap())
         })
         .collect();
-    assert!(acked.len() > 100, "only {} records were acknowledged", acked.len());
+    assert!(
+        acked.len() > 100,
+        "only {} records were acknowledged",
+        acked.len()
+    );
     for ack in &acked {
         assert!(stored.binary_search(ack).is_ok(), "{ack:?} is lost");
     }

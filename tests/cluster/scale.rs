@@ -94,7 +94,10 @@ fn agents_come_and_go_and_no_send_fails() {
         added.push(place);
         nap(2);
     }
-    eprintln!("a new agent carries load after {} ms at most", slowest.as_millis());
+    eprintln!(
+        "a new agent carries load after {} ms at most",
+        slowest.as_millis()
+    );
     // 4 -> 2, the first one among those that go.
     nap(3);
     for place in [3, added[1]] {
@@ -124,5 +127,8 @@ fn agents_come_and_go_and_no_send_fails() {
         );
         count += 1;
     }
-    assert_eq!(count, acked, "records that were acknowledged, and those that are there");
+    assert_eq!(
+        count, acked,
+        "records that were acknowledged, and those that are there"
+    );
 }

@@ -372,12 +372,7 @@ impl Minio {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let child = Command::new(binary)
-            .args([
-                "server",
-                "--quiet",
-                "--address",
-                &format!("{host}:{port}"),
-            ])
+            .args(["server", "--quiet", "--address", &format!("{host}:{port}")])
             .arg(dir.path())
             .env("MINIO_ROOT_USER", "alluvium")
             .env("MINIO_ROOT_PASSWORD", "alluvium-secret")
