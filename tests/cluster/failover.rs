@@ -155,14 +155,15 @@ fn random_faults_leave_no_trace() {
     let mut faults = Vec::new();
     nap(3);
     while Instant::now() < end {
-        // Every third fault is the leader's.
-        let place = if next(3) == 0 {
-            cluster.leader()
-        } else {
-            usize::try_from(next(6)).unwrap()
+        // First the two deaths that are measured; then every third fault is the leader's.
+        let place = match faults.len() {
+            0 => cluster.leader(),
+            1 => 3 + usize::try_from(next(3)).unwrap(),
+            _ if next(3) == 0 => cluster.leader(),
+            _ => usize::try_from(next(6)).unwrap(),
         };
         let leads = cluster.nodes[place].role != Role::Agent && cluster.leader() == place;
-        let kind = next(3);
+        let kind = if faults.len() < 2 { 0 } else { next(3) };
         let node = &mut cluster.nodes[place];
         let what = match node.role {
             Role::Agent => "an agent",
