@@ -2,15 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, free_port, kafka_tool, kafka_tools, signal, wait_until};
+use crate::support::{PATIENCE, kafka_tool, kafka_tools, signal, wait_until};
 
 /// A process of a cluster; killed when dropped.
 struct Process {
@@ -26,6 +27,20 @@ struct Cluster {
     metadata: Vec<u16>,
 }
 
+/// A port that nobody else takes before it is used: below those that the system gives away by
+/// itself, and each one given once by this process.
+fn port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = (std::process::id().wrapping_mul(64).wrapping_add(step)) % 16_000;
+        let port = 16_000 + u16::try_from(place).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
@@ -34,7 +49,7 @@ impl Cluster {
     fn of(metadata: usize) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
-            metadata: (0..metadata).map(|_| free_port()).collect(),
+            metadata: (0..metadata).map(|_| port()).collect(),
         }
     }
 
@@ -48,7 +63,7 @@ impl Cluster {
 
     /// A process by its configuration, which every process shares in part.
     fn process(&self, name: &str, sections: &str) -> Process {
-        let http = free_port();
+        let http = port();
         let data = self.dir.path().join(name);
         let text = format!(
             "data_dir = {data:?}\n{sections}\n[store]\nurl = \"file://{}\"\n[http]\nlisten = \
@@ -216,7 +231,7 @@ fn consume(bootstrap: &str, topic: &str) -> String {
 #[test]
 fn three_metadata_nodes_and_two_agents_are_one_cluster() {
     let cluster = Cluster::of(3);
-    let (one, two) = (free_port(), free_port());
+    let (one, two) = (port(), port());
     // The agents first: the order of starting must not matter.
     let first = cluster.agent("a1", one, "zone-a");
     wait_until("the agent to wait", || {
