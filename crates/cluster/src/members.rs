@@ -184,7 +184,9 @@ impl Members {
             .max_by_key(|voter| standing.progress.get(voter).and_then(|at| at.matched));
         let Some(heir) = heir else {
             return refused(match to {
-                Some(to) => format!("{to} has not answered lately, so it cannot lead; start it first"),
+                Some(to) => {
+                    format!("{to} has not answered lately, so it cannot lead; start it first")
+                }
                 None => "no other metadata voter answers, so nobody can lead instead".to_owned(),
             });
         };
@@ -207,11 +209,7 @@ impl Members {
     }
 
     /// Who answers at an address: the node itself says so, whatever was claimed.
-    async fn identify(
-        &self,
-        address: &str,
-        expected: Option<VoterId>,
-    ) -> Result<Peer, StepError> {
+    async fn identify(&self, address: &str, expected: Option<VoterId>) -> Result<Peer, StepError> {
         let hello = Request::Hello(Hello {
             peer: self.voter.me().clone(),
             nodes: Vec::new(),
@@ -242,7 +240,11 @@ impl Members {
         }
         let standing = self.voter.standing();
         let mine = standing.members().any(|peer| peer.voter == found.voter);
-        if answer.formed.is_some_and(|formed| !formed.voters.is_empty()) && !mine {
+        if answer
+            .formed
+            .is_some_and(|formed| !formed.voters.is_empty())
+            && !mine
+        {
             return refused(format!(
                 "the node at {address} has formed a quorum before; stop it, empty its metadata \
                  folder, and start it again"

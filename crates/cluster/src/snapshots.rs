@@ -187,7 +187,10 @@ impl Snapshots {
         arrived: &SnapshotFile,
         current: &Current,
     ) -> io::Result<SnapshotFile> {
-        if self.current().is_some_and(|kept| kept.is_same_file(arrived)) {
+        if self
+            .current()
+            .is_some_and(|kept| kept.is_same_file(arrived))
+        {
             return Ok(arrived.clone());
         }
         let mine = Arc::ptr_eq(&self.disk, &arrived.disk) && arrived.state.is_some();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use alluvium_storage::watch;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::Command;

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alluvium_storage::watch;
 use async_trait::async_trait;
 use bytes::Bytes;
-use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::{Command, CreateTopic, State};

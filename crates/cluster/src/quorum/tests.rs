@@ -218,7 +218,10 @@ async fn outrun(cluster: &Cluster, leader: u32, from: u64) -> u64 {
     let metadata = cluster.metadata(leader);
     let topics = (from..from + 100).map(super::harness::topic);
     let ids = (0..1_300).map(|_| Command::AllocateProducerIds { count: 1 });
-    metadata.propose_many(ids.chain(topics).collect()).await.unwrap();
+    metadata
+        .propose_many(ids.chain(topics).collect())
+        .await
+        .unwrap();
     cluster.node(leader).snapshot().await.unwrap();
     from + 100
 }
@@ -502,7 +505,9 @@ async fn a_damaged_log_is_refused_and_says_how_to_replace_the_node() {
     }
     cluster.stop(damaged).await;
     let disk = cluster.machines[&damaged].disk.shared();
-    let log = disk.list(std::path::Path::new("/data/metadata/log")).unwrap();
+    let log = disk
+        .list(std::path::Path::new("/data/metadata/log"))
+        .unwrap();
     let file = log.iter().map(|entry| &entry.path).min().unwrap();
     let file = disk.open(file).unwrap();
     let written = file.read_at(0, 64 << 10).unwrap();

@@ -1,7 +1,7 @@
 //! Our watch channels as openraft wants them.
 
-use openraft::async_runtime::watch::{RecvError, SendError};
 use openraft::async_runtime;
+use openraft::async_runtime::watch::{RecvError, SendError};
 use openraft::{OptionalSend, OptionalSync};
 
 use alluvium_storage::watch;
