@@ -202,8 +202,10 @@ fn random_faults_leave_no_trace() {
         ("the leader", Duration::ZERO, LEADER),
         ("an agent", Duration::ZERO, AGENT),
     ];
-    for (fault, what) in &faults {
-        let silence = verdict.silence(*fault, what);
+    for (place, (fault, what)) in faults.iter().enumerate() {
+        let next = faults.get(place + 1).map(|(next, _)| *next);
+        let end = next.unwrap_or(*fault + Duration::from_secs(7));
+        let silence = verdict.silence_until(*fault, end, what);
         for (who, longest, _) in &mut worst {
             if what.starts_with(*who) && what.ends_with("killed") {
                 *longest = silence.max(*longest);

@@ -123,6 +123,11 @@ impl Verdict {
     /// The longest silence that a fault at `fault` can have to do with; proves that the fault fell into
     /// the load: batches were acknowledged in the two seconds before, and after it.
     pub fn silence(&self, fault: Instant, what: &str) -> Duration {
+        self.silence_until(fault, fault + Duration::from_secs(7), what)
+    }
+
+    /// As `silence`, with the moment at which something else may be the reason.
+    pub fn silence_until(&self, fault: Instant, end: Instant, what: &str) -> Duration {
         let at = fault.duration_since(self.begun);
         // The two clocks began within some milliseconds of each other.
         let slack = Duration::from_millis(100);
@@ -139,11 +144,12 @@ impl Verdict {
             "no load after {what} at {at:?}\n{}",
             self.text
         );
-        let end = self
-            .acks
-            .partition_point(|ack| *ack < at + Duration::from_secs(7));
+        let over = end.duration_since(self.begun);
+        let end = self.acks.partition_point(|ack| *ack < over);
         let window = &self.acks[before.saturating_sub(1)..(end + 1).min(self.acks.len())];
-        let gaps = window.windows(2).map(|pair| pair[1] - pair[0]);
+        let gaps = window
+            .windows(2)
+            .map(|pair| pair[1].min(over).saturating_sub(pair[0]));
         let silence = gaps.max().unwrap_or_default();
         eprintln!(
             "{what}: {} ms without a successful produce",
