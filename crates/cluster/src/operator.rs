@@ -55,7 +55,11 @@ impl Operator {
             peer: nobody,
             nodes: Vec::new(),
         });
-        match self.peers.ask(address, Lane::Control, hello, within).await? {
+        match self
+            .peers
+            .ask(address, Lane::Control, hello, within)
+            .await?
+        {
             Answer::Hello(answer) => Ok(answer),
             _ => Err(unexpected(address)),
         }

@@ -208,6 +208,15 @@ fn advice(status: &ClusterStatus, changing: bool, lease: Duration) -> Vec<String
             |silence| format!("has not answered for {} s", silence / 1_000),
         );
         let left = match spare {
+            _ if count <= 2 * lost => {
+                advice.push(format!(
+                    "metadata node {} ({}) {since}, and no majority of {count} is left: the cluster \
+                     stands still. Start it again with its disk; if too many disks are gone, see \
+                     `alluvium restore`",
+                    voter.id, voter.address
+                ));
+                continue;
+            }
             0 => "the death of one more stops the cluster",
             _ => "the cluster bears more",
         };

@@ -61,6 +61,19 @@ fn what_is_unhealthy_is_named_with_what_to_do() {
 }
 
 #[test]
+fn without_a_majority_the_cluster_stands_still() {
+    let status = ClusterStatus {
+        voters: vec![voter(1, true), voter(2, false), voter(3, false)],
+        agents: vec![agent(1), agent(2)],
+        ..ClusterStatus::default()
+    };
+    let advice = judge(&status);
+    assert!(advice[0].contains("metadata node 2 (node-2)"), "{advice:?}");
+    assert!(advice[0].contains("no majority of 3 is left"), "{advice:?}");
+    assert!(advice[0].contains("alluvium restore"), "{advice:?}");
+}
+
+#[test]
 fn two_voters_are_worse_than_they_look() {
     let status = ClusterStatus {
         voters: vec![voter(1, true), voter(2, true)],
