@@ -19,6 +19,16 @@
 //! indexes, and the call returns when the own view has reached them. A barrier asks the leader what
 //! is committed (those who wait at the same moment share the question) and waits likewise.
 //!
+//! # Who votes
+//!
+//! Nodes that were given the same addresses greet one another and form the quorum once, whoever is
+//! started first (`forming`); without addresses an operator names them. A voter's id holds what its
+//! disk drew when it was formatted ([`VoterId`]): a wiped disk is a new voter, which takes the place of
+//! the one at its address and can never vote twice. New voters get the log, or a snapshot in pieces,
+//! before they vote; every change (`members`) keeps a living majority. A follower asks the others
+//! whether it could win before it disturbs a leader. A leader that no majority answers takes no
+//! commands, one that is shut down hands over first, and one whose disk fails or is full stops.
+//!
 //! # Who follows
 //!
 //! Every node keeps the entries that it applied lately in a `feed`, as they were encoded. An observer

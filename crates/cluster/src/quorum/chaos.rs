@@ -217,7 +217,7 @@ async fn run(seed: u64) {
         tasks.spawn(world.clone().write(stopped.clone()));
     }
     tasks.spawn(world.clone().read(stopped));
-    for _ in 0..40 {
+    for _ in 0..30 {
         sleep(random::range(Duration::ZERO..2 * SECOND)).await;
         disturb(&mut cluster, &world).await;
     }
@@ -266,7 +266,7 @@ fn check(cluster: &Cluster, history: &History) {
     // Most of the time somebody served.
     assert!(history.reads > 20, "{} reads", history.reads);
     assert!(
-        acknowledged.len() > 100,
+        acknowledged.len() > 80,
         "{} of {}",
         acknowledged.len(),
         history.attempts
