@@ -294,7 +294,9 @@ fn report(
     }
     out.flush()?;
     if let Some(error) = unwritten {
-        return Err(Failure::Failed(format!("the history is incomplete: {error}")));
+        return Err(Failure::Failed(format!(
+            "the history is incomplete: {error}"
+        )));
     }
     if let Err(error) = complete {
         return Err(Failure::Failed(format!(
@@ -307,6 +309,8 @@ fn report(
     let found = verdict.anomalies.len() as u64 + verdict.omitted;
     Err(Failure::Failed(match &args.history {
         Some(path) => format!("{found} anomalies; the history is in {}", path.display()),
-        None => format!("{found} anomalies; run again with --history FILE to keep what led to them"),
+        None => {
+            format!("{found} anomalies; run again with --history FILE to keep what led to them")
+        }
     }))
 }

@@ -61,7 +61,15 @@ pub(super) async fn run(run: Run, load: Load) {
         };
         while !run.stopping() {
             partition = (partition + 1) % run.partitions;
-            let sent = send(&run, &client, client_number, &mut topic, &mut identity, partition, load);
+            let sent = send(
+                &run,
+                &client,
+                client_number,
+                &mut topic,
+                &mut identity,
+                partition,
+                load,
+            );
             if matches!(sent.await, Fate::Unknown) {
                 break;
             }
@@ -171,7 +179,10 @@ async fn leader(
 /// Whether sending the same batch again makes no sense.
 fn is_final(error: &ClientError) -> bool {
     let ClientError::Refused { code, .. } = error else {
-        return matches!(error, ClientError::Unsupported { .. } | ClientError::Usage(_));
+        return matches!(
+            error,
+            ClientError::Unsupported { .. } | ClientError::Usage(_)
+        );
     };
     matches!(
         code,

@@ -43,7 +43,11 @@ fn note(run: &Run, client: u32, session: u64, answer: &Answer, last: bool) {
         from: answer.from,
         high_watermark: answer.high_watermark,
         log_start: answer.log_start,
-        records: answer.records.iter().map(|record| run.read(record)).collect(),
+        records: answer
+            .records
+            .iter()
+            .map(|record| run.read(record))
+            .collect(),
         last,
     };
     run.recorder.note(client, event);
@@ -125,7 +129,10 @@ fn taken_over(run: &Run, number: u32, member: &GroupConsumer<'_>, asked: u64) {
         group: run.group.to_string(),
         generation: member.generation(),
         member: member.member_id().to_owned(),
-        places: positions.keys().map(|partition| run.place(*partition)).collect(),
+        places: positions
+            .keys()
+            .map(|partition| run.place(*partition))
+            .collect(),
     };
     run.recorder.note(number, event);
     for partition in positions.keys() {
@@ -234,7 +241,9 @@ async fn read_rest(
     // A log may end in offsets that were given up: then nothing comes, however often it is asked.
     let mut empty = 0;
     let behind = |positions: &BTreeMap<i32, Offset>| {
-        let mut open = ends.iter().filter(|(partition, _)| **partition < run.partitions);
+        let mut open = ends
+            .iter()
+            .filter(|(partition, _)| **partition < run.partitions);
         open.any(|(partition, end)| positions.get(partition).is_none_or(|at| at < end))
     };
     // Each partition is asked once at least, so that its high watermark is seen.

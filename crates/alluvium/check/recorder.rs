@@ -47,7 +47,10 @@ impl Recorder {
             None => None,
             Some(path) => {
                 let failed = |error| {
-                    Failure::Failed(format!("cannot write the history {}: {error}", path.display()))
+                    Failure::Failed(format!(
+                        "cannot write the history {}: {error}",
+                        path.display()
+                    ))
                 };
                 let mut out = BufWriter::new(File::create(path).map_err(failed)?);
                 history::begin(&mut out).map_err(failed)?;

@@ -74,7 +74,10 @@ impl Run {
     }
 
     pub(super) fn read(&self, record: &Record) -> Read {
-        let text = record.value.as_ref().and_then(|v| std::str::from_utf8(v).ok());
+        let text = record
+            .value
+            .as_ref()
+            .and_then(|v| std::str::from_utf8(v).ok());
         // What follows the id only makes the record larger.
         let id = text
             .and_then(|text| text.strip_prefix(&*self.mark))

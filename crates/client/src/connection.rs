@@ -196,7 +196,12 @@ impl Connection {
         self.correlation = self.correlation.wrapping_add(1);
         let frame = request::encode(self.correlation, version, Some("alluvium"), ask)
             .map_err(|error| self.broken::<R>(error.to_string()))?;
-        match timeout(self.patience.answer, Self::round_trip(&mut self.stream, &frame)).await {
+        match timeout(
+            self.patience.answer,
+            Self::round_trip(&mut self.stream, &frame),
+        )
+        .await
+        {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.broken::<R>(error.to_string())),
             Err(_) => Err(ClientError::TimedOut {

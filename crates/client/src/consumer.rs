@@ -319,11 +319,7 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        partition: i32,
-        set: &bytes::Bytes,
-    ) -> Result<Vec<Record>, ClientError> {
+    fn take(&mut self, partition: i32, set: &bytes::Bytes) -> Result<Vec<Record>, ClientError> {
         let mut read = Vec::new();
         let subject = self.subject(partition);
         let damaged = |error: batch::BatchError| {
