@@ -106,6 +106,19 @@ fn arrows_point_one_way() {
         ),
         ("client", &["types", "protocol"]),
         ("checker", &["types"]),
+        (
+            "simulation",
+            &[
+                "types",
+                "protocol",
+                "metadata",
+                "storage",
+                "transport",
+                "cluster",
+                "agent",
+                "checker",
+            ],
+        ),
     ]);
     for (name, may) in allowed {
         for found in dependencies(name) {
@@ -126,6 +139,39 @@ fn pure_crates_name_no_runtime() {
                 !["tokio", "object_store", "openraft", "foyer", "tracing"]
                     .contains(&found.as_str()),
                 "{name} depends on {found}"
+            );
+        }
+    }
+}
+
+/// What a simulation must be able to repeat goes through its seams.
+#[test]
+fn chance_order_and_threads_go_through_their_seams() {
+    let forbidden = [
+        ("rand::random", "alluvium_types::random"),
+        ("rand::rng", "alluvium_types::random"),
+        ("spawn_blocking(", "alluvium_storage::blocking"),
+        ("tokio::sync::watch", "alluvium_storage::watch"),
+        ("tokio::sync::{watch", "alluvium_storage::watch"),
+    ];
+    let seams = ["blocking.rs", "watch.rs", "runtime.rs"];
+    for path in all_sources() {
+        let relative = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        let simulated = ["metadata", "objects", "storage", "cluster", "agent"]
+            .iter()
+            .any(|name| relative.starts_with(&format!("crates/{name}/src")));
+        if !simulated || relative.contains("test") || seams.iter().any(|s| relative.ends_with(s)) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for (name, seam) in forbidden {
+            assert!(!text.contains(name), "{relative} names {name}; use {seam}");
+        }
+        for select in text.split("tokio::select! {").skip(1) {
+            assert!(
+                select.trim_start().starts_with("biased;"),
+                "{relative}: a select without `biased;` begins by chance"
             );
         }
     }

@@ -1,10 +1,11 @@
 //! Clients: they load the cluster, never give up before their time, and note what they see.
 //!
-//! - `session`: a connection over which produces are pipelined. `producer`: idempotent producers.
+//! - `session`: a connection over which produces are pipelined. `producer`: idempotent producers. `plain`: others.
 //! - `reader`: fetching. `member`: members of a group. `admin`: topics come and go; ends are asked for.
 
 mod admin;
 mod member;
+mod plain;
 mod producer;
 mod reader;
 mod session;
@@ -21,6 +22,7 @@ use crate::host::Host;
 
 pub(crate) use admin::{churn, list, make_topic};
 pub(crate) use member::member;
+pub(crate) use plain::produce_once;
 pub(crate) use producer::produce;
 pub(crate) use reader::{follow, read_all};
 

@@ -26,7 +26,11 @@ impl Taste {
         let mut weights = [0; 12];
         for weight in &mut weights {
             // Some kinds not at all, so that others show what they do alone.
-            *weight = if random::range(0..4) == 0 { 0 } else { random::range(1..10) };
+            *weight = if random::range(0..4) == 0 {
+                0
+            } else {
+                random::range(1..10)
+            };
         }
         Self {
             weights,
@@ -164,7 +168,9 @@ async fn are_there(cluster: &Cluster) -> bool {
     let Ok(Ok(status)) = status else { return false };
     let votes = |id| {
         let mut voters = status.voters.iter();
-        voters.any(|voter| voter.id == id && voter.votes && voter.last_index >= Some(status.committed))
+        voters.any(|voter| {
+            voter.id == id && voter.votes && voter.last_index >= Some(status.committed)
+        })
     };
     status.voters.len() == ids.len() && ids.into_iter().all(votes)
 }
@@ -238,7 +244,8 @@ fn storm(cluster: &Arc<Cluster>) {
 
 fn pause(cluster: &Arc<Cluster>) {
     let host = any_machine(cluster);
-    let away = millis(100..6000);
+    // Longer than a lease: what it had begun to say is heard when others have taken over.
+    let away = millis(100..12_000);
     cluster.recorder.tell(format!("pause {host} for {away:?}"));
     cluster.network.pause(host, Instant::now() + away);
 }
@@ -250,7 +257,9 @@ fn jump(cluster: &Arc<Cluster>) {
         _ => random::range(-1_200_000..1_200_000),
     };
     let host = any_machine(cluster);
-    cluster.recorder.tell(format!("clock of {host} jumps {by} ms"));
+    cluster
+        .recorder
+        .tell(format!("clock of {host} jumps {by} ms"));
     match host {
         Host::Metadata(at) => cluster.voters[at].clock.jump(by),
         Host::Agent(at) => cluster.agents[at].clock.jump(by),
@@ -279,20 +288,28 @@ fn order(cluster: &Arc<Cluster>, voter: usize, agent: usize) {
     let machine = &cluster.voters[voter];
     match random::range(0..4) {
         0 => {
-            cluster.recorder.tell(format!("snapshot at {}", machine.host));
+            cluster
+                .recorder
+                .tell(format!("snapshot at {}", machine.host));
             machine.snapshot();
         }
         1 => {
-            cluster.recorder.tell(format!("hand over by {}", machine.host));
+            cluster
+                .recorder
+                .tell(format!("hand over by {}", machine.host));
             machine.hand_over();
         }
         2 => {
-            cluster.recorder.tell(format!("syncs fail at {}", machine.host));
+            cluster
+                .recorder
+                .tell(format!("syncs fail at {}", machine.host));
             machine.fail_syncs(1);
         }
         _ => {
             let machine = &cluster.agents[agent];
-            cluster.recorder.tell(format!("{} is told to end", machine.host));
+            cluster
+                .recorder
+                .tell(format!("{} is told to end", machine.host));
             machine.leave();
         }
     }
@@ -303,7 +320,9 @@ async fn lights_out(cluster: &Arc<Cluster>) {
     if random::range(0..3) != 0 {
         return;
     }
-    cluster.recorder.tell("power cut of all metadata nodes".to_owned());
+    cluster
+        .recorder
+        .tell("power cut of all metadata nodes".to_owned());
     for machine in &cluster.voters {
         machine.crash(cluster);
     }

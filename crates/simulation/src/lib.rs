@@ -4,7 +4,7 @@
 //! [`alluvium_cluster::Observer`]) and clients run as they are, on one runtime whose time is virtual.
 //! What they stand on is simulated: the network between them (`network`), the object store (`store`),
 //! disks that forget what was not synced, and wall clocks that jump (`clock`). `faults` breaks it all
-//! according to the seed; `clients` load it and note what they see; in the end everything is healed,
+//! according to the seed, `burn` takes all metadata away for good; `clients` load it and note what they see; in the end everything is healed,
 //! read a last time, and judged by [`alluvium_checker`].
 //!
 //! # Repeating
@@ -20,6 +20,7 @@
 //! delays, loses and breaks. A process that is paused goes on computing, but nothing leaves or reaches
 //! it. Of what a disk had not synced, sectors survive by chance.
 
+mod burn;
 mod clients;
 mod clock;
 mod cluster;

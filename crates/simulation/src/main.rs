@@ -70,9 +70,11 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let turn = next.fetch_add(1, Ordering::SeqCst);
-                    let over = failed.lock().is_ok_and(|f: std::sync::MutexGuard<'_, Vec<u64>>| {
-                        !f.is_empty() && !cli.keep_going
-                    });
+                    let over = failed
+                        .lock()
+                        .is_ok_and(|f: std::sync::MutexGuard<'_, Vec<u64>>| {
+                            !f.is_empty() && !cli.keep_going
+                        });
                     if turn >= cli.count || over {
                         return;
                     }

@@ -104,7 +104,9 @@ impl Network {
 
     fn paused_until(&self, from: Host, to: Host) -> Option<Instant> {
         let state = self.lock();
-        let until = [from, to].into_iter().filter_map(|host| state.paused.get(&host));
+        let until = [from, to]
+            .into_iter()
+            .filter_map(|host| state.paused.get(&host));
         until.max().copied().filter(|until| *until > Instant::now())
     }
 
@@ -252,9 +254,10 @@ impl Transport for SimTransport {
         self.port.check().await;
         let to = Network::host_of(address).ok_or_else(|| Self::unreachable(address))?;
         let here = self.port.host;
-        self.network
-            .trace
-            .note(format_args!("{here} > {to} open {lane:?} {}", request.len()));
+        self.network.trace.note(format_args!(
+            "{here} > {to} open {lane:?} {}",
+            request.len()
+        ));
         let opening = async {
             if self.network.pass(here, to).await.is_err() {
                 return Err(Self::lost(address, within).await);

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::burn;
 use crate::clients::{self, Client, TOPICS};
 use crate::cluster::Cluster;
 use crate::faults::{self, Taste};
@@ -106,7 +107,10 @@ impl fmt::Display for Report {
         }
         if !self.is_clean() {
             let seed = self.seed;
-            writeln!(f, "repeat: cargo run -p alluvium-simulation -- --seed {seed}")?;
+            writeln!(
+                f,
+                "repeat: cargo run -p alluvium-simulation -- --seed {seed}"
+            )?;
         }
         Ok(())
     }
@@ -181,8 +185,14 @@ async fn simulate(seed: u64, options: &Options) -> Report {
 }
 
 async fn form(cluster: &Arc<Cluster>, stop: &CancellationToken) {
-    cluster.voters.iter().for_each(|machine| machine.start(cluster));
-    cluster.agents.iter().for_each(|machine| machine.start(cluster));
+    cluster
+        .voters
+        .iter()
+        .for_each(|machine| machine.start(cluster));
+    cluster
+        .agents
+        .iter()
+        .for_each(|machine| machine.start(cluster));
     let admin = Client::new(cluster, 0, stop);
     for (name, partitions, lane) in TOPICS {
         let id = clients::make_topic(&admin, name, partitions, lane).await;
@@ -198,6 +208,7 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
         producers.spawn(clients::produce(client()));
     }
     let mut others = JoinSet::new();
+    others.spawn(clients::produce_once(client()));
     others.spawn(clients::follow(client()));
     others.spawn(clients::list(client()));
     others.spawn(clients::churn(client()));
@@ -209,8 +220,14 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
 
     cluster.heal();
     cluster.recorder.tell("healed".to_owned());
-    cluster.voters.iter().for_each(|machine| machine.start(cluster));
-    cluster.agents.iter().for_each(|machine| machine.start(cluster));
+    cluster
+        .voters
+        .iter()
+        .for_each(|machine| machine.start(cluster));
+    cluster
+        .agents
+        .iter()
+        .for_each(|machine| machine.start(cluster));
     if !faults::all_there(cluster, SETTLING).await {
         let what = "the quorum is not whole although everything works".to_owned();
         cluster.recorder.failed(what);
@@ -223,6 +240,9 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
     }
     if timeout(ENDING, ended(&mut others)).await.is_err() {
         cluster.recorder.failed("clients do not end".to_owned());
+    }
+    if random::range(0..3) == 0 {
+        burn::burn_and_restore(cluster).await;
     }
     for (topic, partitions, _) in TOPICS {
         for partition in 0..partitions {

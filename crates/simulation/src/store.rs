@@ -113,9 +113,7 @@ impl Store for SimStore {
         // A task of its own: what was sent is stored whether or not the sender still waits.
         let put = tokio::spawn(async move {
             let name = (bytes.len(), digest(&bytes));
-            objects
-                .trace
-                .note(format_args!("{who} put {key} {name:?}"));
+            objects.trace.note(format_args!("{who} put {key} {name:?}"));
             objects.request().await?;
             let done = objects.insert(&key, bytes);
             objects

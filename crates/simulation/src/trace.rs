@@ -58,5 +58,9 @@ impl Trace {
 
 /// A short name for bytes.
 pub(crate) fn digest(bytes: &[u8]) -> u32 {
-    u32::try_from(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes)).unwrap_or(0)
+    u32::try_from(crc_fast::checksum(
+        crc_fast::CrcAlgorithm::Crc32Iscsi,
+        bytes,
+    ))
+    .unwrap_or(0)
 }

@@ -17,7 +17,12 @@ use super::{Client, TOPICS};
 const ANSWER: Duration = Duration::from_secs(8);
 
 /// Makes a topic, however often that takes.
-pub(crate) async fn make_topic(client: &Client, name: &str, partitions: i32, lane: &str) -> TopicId {
+pub(crate) async fn make_topic(
+    client: &Client,
+    name: &str,
+    partitions: i32,
+    lane: &str,
+) -> TopicId {
     let new = NewTopic {
         partitions,
         configs: vec![("alluvium.lane".to_owned(), Some(lane.to_owned()))],

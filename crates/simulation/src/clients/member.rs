@@ -87,7 +87,10 @@ impl Member {
     }
 
     fn refused(&mut self, what: &str, code: ErrorCode) -> Next {
-        self.client.cluster.recorder.refused(&format!("{what}: {code}"));
+        self.client
+            .cluster
+            .recorder
+            .refused(&format!("{what}: {code}"));
         match code {
             ErrorCode::NotCoordinator
             | ErrorCode::CoordinatorNotAvailable
@@ -254,7 +257,15 @@ impl Member {
             let turn = random::range(0..at.len());
             if let Some(((topic, partition), offset)) = at.iter_mut().nth(turn) {
                 let wait = Duration::from_millis(100);
-                let fetched = fetch(&self.client, &mut link, topic, *partition, *offset, wait, false);
+                let fetched = fetch(
+                    &self.client,
+                    &mut link,
+                    topic,
+                    *partition,
+                    *offset,
+                    wait,
+                    false,
+                );
                 if let Fetched::Upto(next, _) = fetched.await {
                     *offset = next;
                 }
@@ -316,7 +327,8 @@ impl Member {
             })
             .collect();
         let (cluster, host) = (&self.client.cluster, self.client.host);
-        let asked = cluster.ask(host, coordinator, ANSWER, |agent| async move {
+        let within = Duration::from_millis(random::range(400..5000));
+        let asked = cluster.ask(host, coordinator, within, |agent| async move {
             agent.groups.commit(&committer, topics).await
         });
         let Ok(codes) = asked.await else {

@@ -12,8 +12,8 @@ use alluvium_types::{ErrorCode, ProducerId, TopicPartition, random};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Client, TOPICS};
 use super::session::Session;
+use super::{Client, TOPICS};
 
 /// As many batches of a producer as a partition remembers.
 const WINDOW: usize = 5;
@@ -21,8 +21,8 @@ const WINDOW: usize = 5;
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// A batch is given up after this long. Not once everything is healed.
-const DELIVERY: Duration = Duration::from_secs(45);
+/// A batch is given up after this many seconds at most. Not once everything is healed.
+const DELIVERY: std::ops::Range<u64> = 4..40;
 
 /// When everything works, nobody waits for this long.
 const HANGING: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ struct Producer {
     number: u64,
     lanes: BTreeMap<(&'static str, i32), Lane>,
     session: Option<Session>,
+    delivery: Duration,
 }
 
 /// Why an identity is of no use any more.
@@ -76,6 +77,7 @@ pub(crate) async fn produce(client: Client) {
             number: 0,
             lanes: lanes(),
             session: None,
+            delivery: Duration::from_secs(random::range(DELIVERY)),
         };
         if producer.run().await.is_err() {
             producer.give_up();
@@ -131,14 +133,18 @@ impl Producer {
         let count: u32 = random::range(1..=4);
         let first = self.number;
         // Some larger than what travels inline.
-        let size = if random::range(0..30) == 0 { 40_000 } else { random::range(0..200) };
+        let size = if random::range(0..30) == 0 {
+            40_000
+        } else {
+            random::range(0..200)
+        };
         let recorder = &self.client.cluster.recorder;
         let op = recorder.next();
         let Some(lane) = self.lanes.get_mut(&(topic, partition)) else {
             return;
         };
-        let Some(bytes) = encode(self.writer, first, count, size, (self.id, 0, lane.sequence))
-        else {
+        let stamp = Some((self.id, 0, lane.sequence));
+        let Some(bytes) = encode(self.writer, first, count, size, stamp) else {
             return recorder.failed("a batch cannot be encoded".to_owned());
         };
         recorder.note(
@@ -263,7 +269,11 @@ impl Producer {
     fn judge_time(&self) -> Result<(), Spent> {
         let mut first = self.lanes.values().filter_map(|lane| lane.window.front());
         let healed = self.client.cluster.is_healed();
-        let limit = if healed { HANGING + DELIVERY } else { DELIVERY };
+        let limit = if healed {
+            HANGING + self.delivery
+        } else {
+            self.delivery
+        };
         if first.any(|batch| batch.begun.elapsed() > limit) {
             if healed {
                 let what = format!("producer {} hangs although everything works", self.id);
@@ -285,12 +295,12 @@ impl Producer {
     }
 }
 
-fn encode(
+pub(super) fn encode(
     writer: u32,
     first: u64,
     count: u32,
     size: usize,
-    producer: (ProducerId, i16, i32),
+    producer: Option<(ProducerId, i16, i32)>,
 ) -> Option<Bytes> {
     let records: Vec<Record> = (0..count)
         .map(|step| {
@@ -306,7 +316,7 @@ fn encode(
         .collect();
     let options = BatchOptions {
         codec: Codec::None,
-        producer: Some(producer),
+        producer,
         transactional: false,
     };
     records::encode(&records, options).ok()

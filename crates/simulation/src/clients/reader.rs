@@ -42,7 +42,9 @@ pub(crate) async fn follow(client: Client) {
         let chosen = random::range(0..positions.len());
         if let Some((topic, partition, position)) = positions.get_mut(chosen) {
             let wait = Duration::from_millis(random::range(0..400));
-            let fetched = fetch(&client, &mut link, topic, *partition, *position, wait, false);
+            let fetched = fetch(
+                &client, &mut link, topic, *partition, *position, wait, false,
+            );
             match fetched.await {
                 Fetched::Upto(next, _) => *position = next,
                 Fetched::Again => client.pause(100).await,
@@ -73,7 +75,11 @@ pub(super) async fn fetch(
     let asked = [ReadPartition {
         partition: TopicPartition::new(id, partition),
         offset: from,
-        max_bytes: if random::range(0..4) == 0 { 100 } else { 1 << 20 },
+        max_bytes: if random::range(0..4) == 0 {
+            100
+        } else {
+            1 << 20
+        },
     }];
     let limits = ReadLimits {
         max_wait: wait,
@@ -155,7 +161,10 @@ fn decode(result: &ReadResult, from: Offset) -> Option<(Vec<Read>, Offset)> {
         let header = batch::BatchHeader::parse(&batch).ok()?;
         for record in records::decode(&batch, 1 << 24).ok()? {
             if record.offset >= from {
-                let text = record.value.as_ref().and_then(|v| std::str::from_utf8(v).ok());
+                let text = record
+                    .value
+                    .as_ref()
+                    .and_then(|v| std::str::from_utf8(v).ok());
                 let id = text.and_then(|text| RecordId::parse(text.split(' ').next()?));
                 read.push(Read {
                     offset: record.offset,
@@ -174,7 +183,15 @@ pub(crate) async fn read_all(client: &Client, topic: &str, partition: i32) {
     let mut position = 0;
     let mut empty = 0;
     for _ in 0..LAST_TRIES {
-        let fetched = fetch(client, &mut link, topic, partition, position, Duration::ZERO, true);
+        let fetched = fetch(
+            client,
+            &mut link,
+            topic,
+            partition,
+            position,
+            Duration::ZERO,
+            true,
+        );
         match fetched.await {
             Fetched::Upto(next, high_watermark) => {
                 // Offsets at the end that were given up leave nothing to read.

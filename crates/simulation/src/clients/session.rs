@@ -53,10 +53,7 @@ impl Session {
     }
 }
 
-async fn carry(
-    ends: Ends,
-    mut asked: mpsc::UnboundedReceiver<(Vec<PartitionRecords>, Answer)>,
-) {
+async fn carry(ends: Ends, mut asked: mpsc::UnboundedReceiver<(Vec<PartitionRecords>, Answer)>) {
     let ends = Arc::new(ends);
     let connection = ends.agent.produce.connect();
     let (back, answers) = mpsc::unbounded_channel();
@@ -67,9 +64,8 @@ async fn carry(
             return;
         }
         let known = |records: &PartitionRecords| {
-            let found = |state: &alluvium_metadata::State| {
-                state.partition(records.partition).is_some()
-            };
+            let found =
+                |state: &alluvium_metadata::State| state.partition(records.partition).is_some();
             ends.agent.metadata.read(found)
         };
         if !records.iter().all(known) {
@@ -87,7 +83,12 @@ async fn bring_back(ends: Arc<Ends>, mut answers: mpsc::UnboundedReceiver<(Pendi
         let Some(Ok(results)) = ends.port.living(pending).await else {
             return;
         };
-        if ends.network.pass(ends.port.host, ends.client).await.is_err() {
+        if ends
+            .network
+            .pass(ends.port.host, ends.client)
+            .await
+            .is_err()
+        {
             return;
         }
         let _ = answer.send(results);

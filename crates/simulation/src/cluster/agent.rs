@@ -88,7 +88,13 @@ impl AgentMachine {
             });
             (port, state.identity, leaving)
         };
-        tokio::spawn(run(Arc::clone(cluster), self.machine, port, identity, leaving));
+        tokio::spawn(run(
+            Arc::clone(cluster),
+            self.machine,
+            port,
+            identity,
+            leaving,
+        ));
     }
 
     /// Kills the process.
@@ -152,7 +158,10 @@ async fn connect(
         cache_bytes: 4 << 20,
         ..AgentConfig::default()
     };
-    let at_once = ("group.initial.rebalance.delay.ms".to_owned(), "50".to_owned());
+    let at_once = (
+        "group.initial.rebalance.delay.ms".to_owned(),
+        "50".to_owned(),
+    );
     let topics = Topics::new(BTreeMap::from([at_once])).map_err(StartError)?;
     let bucket = cluster.bucket(port);
     let agent = Agent::start(config, metadata, bucket, clock, topics, cluster_id).await;
@@ -181,7 +190,10 @@ async fn run(
     };
     let host = port.host;
     let (observer, agent) = loop {
-        match port.living(connect(&cluster, machine, &port, identity)).await {
+        match port
+            .living(connect(&cluster, machine, &port, identity))
+            .await
+        {
             None => return,
             Some(Ok(connected)) => break connected,
             Some(Err(error)) => {
@@ -215,7 +227,9 @@ async fn run(
         agent.shutdown().await;
     };
     if timeout(DECAY, port.living(left)).await.is_err() && cluster.is_healed() {
-        cluster.recorder.failed(format!("{host} does not end when told to"));
+        cluster
+            .recorder
+            .failed(format!("{host} does not end when told to"));
     }
     here.ended(&port);
     observer.shutdown().await;

@@ -122,6 +122,11 @@ impl VoterMachine {
         self.lock().disk = ForgetfulDisk::default();
     }
 
+    /// Puts a disk into the machine, which does not run.
+    pub(crate) fn give(&self, disk: ForgetfulDisk) {
+        self.lock().disk = disk;
+    }
+
     /// The next syncs of the disk fail.
     pub(crate) fn fail_syncs(&self, count: u64) {
         self.lock().disk.fail_syncs(count);
@@ -195,7 +200,9 @@ async fn run(
             return here.start(&cluster);
         }
         Some(Err(_)) => {
-            cluster.recorder.failed(format!("{host} does not start in time"));
+            cluster
+                .recorder
+                .failed(format!("{host} does not start in time"));
             return here.ended(&cluster, &port);
         }
     };
