@@ -61,6 +61,25 @@ fn a_topic_made_again_is_another_topic() {
     assert_eq!((code(old), code(new)), (UNKNOWN_TOPIC_ID, NONE));
 }
 
+/// As in Kafka; librdkafka would end for good if its next sequence were refused.
+#[test]
+fn a_producer_goes_on_when_its_topic_is_made_again() {
+    let mut world = World::new();
+    let producer = world.producer();
+    let send = |world: &mut World, sequence| {
+        let batch = Batch::of(2).from(producer, sequence).bytes();
+        let answer = world.try_produce(TOPIC, 0, batch);
+        (answer.error_code, answer.base_offset)
+    };
+    let first = world.fetch(TOPIC, 0, 0).high_watermark;
+    assert_eq!(send(&mut world, 0), (NONE, first));
+    delete(&mut world, TOPIC);
+    world.create(TOPIC, 1, &[]);
+    assert_eq!(send(&mut world, 2), (NONE, 0));
+    assert_eq!(send(&mut world, 6), (OUT_OF_ORDER_SEQUENCE, -1), "a gap");
+    assert_eq!(send(&mut world, 4), (NONE, 2));
+}
+
 #[test]
 fn a_fetch_that_waits_is_answered_when_its_topic_is_deleted() {
     let mut world = World::new();

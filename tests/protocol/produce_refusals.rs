@@ -314,7 +314,9 @@ fn expire_producers_after(world: &mut World, millis: &str) {
 fn a_producer_that_was_forgotten_may_begin_anywhere_and_sequences_wrap() {
     let mut world = World::new();
     let (name, _) = world.fresh_topic(1);
-    let (idle, producer) = (world.producer(), world.producer());
+    // Ids grow: one that came after the idle one could not have been forgotten with it.
+    let (producer, idle) = (world.producer(), world.producer());
+    let younger = world.producer();
     expire_producers_after(&mut world, "1");
     let first = append(&mut world, &name, Batch::of(4).from(idle, 0));
     assert_eq!(first, (NONE, 0));
@@ -324,6 +326,8 @@ fn a_producer_that_was_forgotten_may_begin_anywhere_and_sequences_wrap() {
         assert!(Instant::now() < deadline, "it is not forgotten");
     }
     expire_producers_after(&mut world, "86400000");
+    let refused = append(&mut world, &name, Batch::of(4).from(younger, 4));
+    assert_eq!(refused, (OUT_OF_ORDER_SEQUENCE, -1));
     let mut send = |sequence| append(&mut world, &name, Batch::of(4).from(producer, sequence));
     assert_eq!(send(i32::MAX - 5), (NONE, 8));
     assert_eq!(send(i32::MAX - 1), (NONE, 12));

@@ -10,6 +10,7 @@ use crate::state::{IDLE_GROUPS, Named, RULES, State};
 /// Checks all of it; says what does not hold, and of which thing. Costs a pass over the state.
 pub(crate) fn check(state: &State) -> Result<(), String> {
     state.names.check(&state.topics)?;
+    state.deleted_names.check(&state.names)?;
     partitions(state)?;
     producers(state)?;
     agents(state)?;
@@ -18,6 +19,14 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
     }
     if state.next_producer_id < 0 {
         return Err(format!("next producer id is {}", state.next_producer_id));
+    }
+    let given = 0..=state.next_producer_id;
+    let mut topics = state.topics.values();
+    if let Some(topic) = topics.find(|topic| !given.contains(&topic.producers_before)) {
+        return Err(format!(
+            "topic {} was made after producer {}, the next is {}",
+            topic.id, topic.producers_before, state.next_producer_id
+        ));
     }
     groups(state)
 }

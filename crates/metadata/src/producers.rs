@@ -6,8 +6,12 @@
 //! - an older epoch is `INVALID_PRODUCER_EPOCH`;
 //! - a newer epoch must begin with sequence 0;
 //! - within an epoch the next sequence must follow the last, 0 following `i32::MAX`;
-//! - a producer of which nothing is known must begin with sequence 0, unless a producer has ever
-//!   expired in the partition: then it may be that one and may begin with any sequence.
+//! - a producer of which nothing is known must begin with sequence 0, unless it may have appended
+//!   here before: then it may begin with any sequence.
+//!
+//! It may have appended before if a producer with its id or a greater one ever expired in the
+//! partition; and if the topic was made under the name of one that had been deleted, by a time when
+//! its id had been given out. Ids only grow, so for producers that come later the rule holds.
 //!
 //! In the last rule the answer is more exact than Kafka's: `ProducerAppendInfo.checkSequence` lets
 //! any sequence of an unknown producer pass since Kafka 2.5 (KIP-360), and asks for 0 only under
@@ -227,8 +231,8 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Producers {
     known: BTreeMap<ProducerId, Box<ProducerState>>,
-    /// Whether any was forgotten, ever.
-    any_expired: bool,
+    /// The greatest id that was ever forgotten.
+    expired_up_to: Option<ProducerId>,
 }
 
 /// What a producer's batches are judged by, beside what is known of it.
@@ -238,14 +242,16 @@ pub(crate) struct Terms {
     pub(crate) at: Millis,
     /// How long a producer may be idle.
     pub(crate) expiration: Millis,
-    /// Whether one of which nothing is known must begin with sequence 0.
-    pub(crate) begin_at_zero: bool,
+    /// From which id on one of which nothing is known must begin with sequence 0; none must
+    /// otherwise.
+    pub(crate) zero_from: Option<ProducerId>,
 }
 
 impl Terms {
     /// What becomes of a batch whose producer is not known.
     pub(crate) fn judge_unknown(self, stamp: &ProducerStamp) -> Verdict {
-        if self.begin_at_zero && stamp.base_sequence != 0 {
+        let must_be_zero = self.zero_from.is_some_and(|from| stamp.id >= from);
+        if must_be_zero && stamp.base_sequence != 0 {
             Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber)
         } else {
             Verdict::Append
@@ -258,17 +264,28 @@ impl Producers {
         self.known.iter().map(|(id, state)| (*id, state.as_ref()))
     }
 
-    /// As release 0.1 wrote them, which did not write down whether any had expired.
-    pub(crate) const fn of_0_1(known: BTreeMap<ProducerId, Box<ProducerState>>) -> Self {
+    /// As release 0.1 wrote them, which did not write down whether any had expired: each may have
+    /// whose id had been given out.
+    pub(crate) fn of_0_1(
+        known: BTreeMap<ProducerId, Box<ProducerState>>,
+        next_id: ProducerId,
+    ) -> Self {
+        let given = (next_id > 0).then(|| next_id - 1);
+        let expired_up_to = given.max(known.keys().next_back().copied());
         Self {
             known,
-            any_expired: true,
+            expired_up_to,
         }
     }
 
+    /// A producer was forgotten.
+    fn expired(&mut self, id: ProducerId) {
+        self.expired_up_to = self.expired_up_to.max(Some(id));
+    }
+
     #[cfg(test)]
-    pub(crate) fn forget_that_any_expired(&mut self) -> bool {
-        std::mem::take(&mut self.any_expired)
+    pub(crate) const fn forget_who_expired(&mut self) -> Option<ProducerId> {
+        self.expired_up_to.take()
     }
 
     /// Forgets a producer if it has expired; if not, says when to look again.
@@ -282,7 +299,7 @@ impl Producers {
         let due = state.expires_at(expiration);
         if due <= at {
             self.known.remove(&id);
-            self.any_expired = true;
+            self.expired(id);
             return None;
         }
         state.due = due;
@@ -291,7 +308,7 @@ impl Producers {
 
     /// Forgets a producer as if it had expired. Says when it was to be looked at.
     pub(crate) fn forget(&mut self, id: ProducerId) -> Option<Millis> {
-        self.any_expired = true;
+        self.expired(id);
         self.known.remove(&id).map(|state| state.due)
     }
 
@@ -303,7 +320,7 @@ impl Producers {
             }
             // It has expired.
             Some(_) => Verdict::Append,
-            None if self.any_expired => Verdict::Append,
+            None if self.expired_up_to >= Some(stamp.id) => Verdict::Append,
             None => terms.judge_unknown(stamp),
         }
     }
@@ -327,10 +344,10 @@ impl Producers {
             ))
         });
         let has_expired = !is_new && state.expires_at(expiration) <= at;
-        self.any_expired |= has_expired;
         if has_expired || state.epoch != stamp.epoch {
             **state = ProducerState::new(stamp.epoch, state.due);
         }
+        let due = state.due;
         let first_sequence = stamp.base_sequence;
         let last_sequence = forward(first_sequence, records - 1);
         state.record(
@@ -341,12 +358,18 @@ impl Producers {
             },
             at,
         );
-        is_new.then_some(state.due)
+        if has_expired {
+            self.expired(stamp.id);
+        }
+        is_new.then_some(due)
     }
 
     pub(crate) fn check(&self, next_offset: Offset) -> Result<(), String> {
-        if self.known.is_empty() && !self.any_expired {
+        if self.known.is_empty() && self.expired_up_to.is_none() {
             return Err("an empty producer table".to_owned());
+        }
+        if self.expired_up_to.is_some_and(|id| id < 0) {
+            return Err(format!("producer {:?} expired", self.expired_up_to));
         }
         for (id, state) in self.iter() {
             if id < 0 {

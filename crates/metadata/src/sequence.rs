@@ -37,15 +37,16 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
     if let Err(message) = admit(state, command) {
         return refuse(ErrorCode::InvalidRequest, message);
     }
-    let terms = Terms {
-        at: command.at,
-        expiration: expiration(state),
-        begin_at_zero: state.rules > 0,
-    };
-    sweep(state, command.at, terms.expiration);
+    let expiration = expiration(state);
+    sweep(state, command.at, expiration);
     let mut outcomes = Vec::with_capacity(command.runs.len());
     let mut rows = 0u64;
     for run in &command.runs {
+        let terms = Terms {
+            at: command.at,
+            expiration,
+            zero_from: state.zero_from(run.partition.topic),
+        };
         let Some(partition) = state.partition_mut(run.partition) else {
             let refused = BatchOutcome::Refused(ErrorCode::UnknownTopicOrPartition);
             outcomes.push(PartitionSequenced {

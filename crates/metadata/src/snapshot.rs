@@ -31,20 +31,24 @@
 //!    epoch before. Chunks are the number of the last one and the answers to the last ones, oldest
 //!    first, each an encoded `Outcome` as bytes;
 //! 7. how many claims on groups were accepted;
-//! 8. topics, a map by id: id, name, configs, replication factor, partitions, time of creation. A
+//! 8. topics, a map by id: id, name, configs, replication factor, partitions, time of creation, the
+//!    next producer id at that time (0 unless a topic of this name had been deleted). A
 //!    partition is its log start, next offset, runs (base offset, end offset, greatest timestamp,
 //!    length, location: 0 object id and position, 1 the bytes) and an option of its producers: a map
-//!    by producer id and whether any was ever forgotten. A producer is its epoch, how many of the
-//!    five batches that follow are in use, five times (first sequence, last sequence, base offset),
-//!    records appended in this epoch (at most 2^30), time of the last append, time at which to look
-//!    whether it has expired;
+//!    by producer id and an option of the greatest id that was ever forgotten. A producer is its
+//!    epoch, how many of the five batches that follow are in use, five times (first sequence, last
+//!    sequence, base offset), records appended in this epoch (at most 2^30), time of the last append,
+//!    time at which to look whether it has expired;
 //! 9. groups, a map by id: an option of the record, the offsets, a map by topic id and partition, an
 //!    option of the coordinator (agent id and epoch), and the number of its claim;
 //! 10. live objects, a map of object id to length; dead objects, the same;
-//! 11. the next producer id.
+//! 11. the next producer id;
+//! 12. how many topics were deleted, and the names of the last ones that no topic has again (10,000
+//!     at most), a map of name to the number of its deletion.
 //!
-//! Version 1, of release 0.1, has no fields 2, 3, 5 and 7; agents without standing and without chunks
-//! of the epoch before; producers without the last flag; groups without coordinator and claim.
+//! Version 1, of release 0.1, has no fields 2, 3, 5, 7 and 12; agents without standing and without
+//! chunks of the epoch before; topics without the last number; producers without the last option;
+//! groups without coordinator and claim.
 //!
 //! Maps and sets are in the order of their keys, so equal states have equal bytes. Whatever can be
 //! counted from these fields is counted when they are read, and the whole is checked.

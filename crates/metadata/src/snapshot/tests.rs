@@ -1,12 +1,26 @@
 use super::*;
-use crate::testing::{Cluster, batch, claim, end, from, object, origin, register, run};
+use crate::testing::{
+    Cluster, batch, claim, create, end, from, object, origin, part, register, run,
+};
 use crate::{Command, GroupRecord, PutGroup};
+use alluvium_types::TopicId;
 
 fn filled() -> Cluster {
     let mut cluster = Cluster::new(3);
     cluster.append(&[from(5, 0, 0, 3), batch(2)]);
     cluster.append_inline(1, b"abc", 2);
     cluster.sequence(object(3), vec![run(2, 50, &[batch(1)])]);
+    // A producer that was forgotten, a topic made again, and one that was not.
+    cluster.state.forget_producer(part(2), 3);
+    cluster.apply(Command::AllocateProducerIds { count: 6 });
+    let others = ["again", "gone"]
+        .into_iter()
+        .zip([4, 5].map(|id| TopicId([id; 16])));
+    for (name, topic) in others {
+        cluster.apply(create(name, topic, 1));
+        cluster.apply(Command::DeleteTopic { topic });
+    }
+    cluster.apply(create("again", TopicId([6; 16]), 1));
     // An agent with chunks of two epochs, one that ended, and two claims.
     cluster.apply(register(1));
     cluster.apply(register(2));

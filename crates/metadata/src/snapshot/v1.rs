@@ -9,7 +9,9 @@ use alluvium_types::{AgentEpoch, AgentId, Millis, Offset, ProducerId, TopicId, T
 use crate::command::GroupRecord;
 use crate::producers::{ProducerState, Producers};
 use crate::runs::{self, Run};
-use crate::state::{self, Agent, ChunkLog, CommittedOffset, Objects, Registration, Standing};
+use crate::state::{
+    self, Agent, ChunkLog, CommittedOffset, DeletedNames, Objects, Registration, Standing,
+};
 
 #[derive(Deserialize)]
 pub(super) struct StoredState {
@@ -73,10 +75,13 @@ impl From<StoredState> for state::StoredState {
             last_agent,
             agents: agents.map(|(id, agent)| (id, agent.into())).collect(),
             claims: 0,
-            topics: topics.map(|(id, topic)| (id, topic.into())).collect(),
+            topics: topics
+                .map(|(id, topic)| (id, topic.into_newest(stored.next_producer_id)))
+                .collect(),
             groups: groups.map(|(id, group)| (id, group.into())).collect(),
             objects: stored.objects,
             next_producer_id: stored.next_producer_id,
+            deleted_names: DeletedNames::default(),
         }
     }
 }
@@ -100,31 +105,35 @@ impl From<StoredAgent> for Registration {
     }
 }
 
-impl From<Topic> for state::Topic {
-    fn from(stored: Topic) -> Self {
-        let partitions = stored.partitions.into_iter();
-        Self {
-            id: stored.id,
-            name: stored.name,
-            configs: stored.configs,
-            replication_factor: stored.replication_factor,
-            partitions: partitions.map(Into::into).collect(),
-            created_at: stored.created_at,
+impl Topic {
+    fn into_newest(self, next_producer_id: ProducerId) -> state::Topic {
+        let partitions = self.partitions.into_iter();
+        state::Topic {
+            id: self.id,
+            name: self.name,
+            configs: self.configs,
+            replication_factor: self.replication_factor,
+            partitions: partitions
+                .map(|partition| partition.into_newest(next_producer_id))
+                .collect(),
+            created_at: self.created_at,
+            // Names of deleted topics were not written down.
+            producers_before: 0,
         }
     }
 }
 
-impl From<Partition> for runs::Partition {
-    fn from(stored: Partition) -> Self {
-        // Whether any producer has expired was not written down. It may have, wherever records are.
-        let producers = match stored.producers {
-            None if stored.next_offset == 0 => None,
-            known => Some(Box::new(Producers::of_0_1(known.unwrap_or_default()))),
-        };
-        Self::from(runs::StoredPartition {
-            log_start: stored.log_start,
-            next_offset: stored.next_offset,
-            runs: stored.runs,
+impl Partition {
+    fn into_newest(self, next_producer_id: ProducerId) -> runs::Partition {
+        // Which producers have expired was not written down. Any may have, wherever records are.
+        let known = self.producers.unwrap_or_default();
+        let may_have_had = self.next_offset > 0 && next_producer_id > 0;
+        let producers = (may_have_had || !known.is_empty())
+            .then(|| Box::new(Producers::of_0_1(known, next_producer_id)));
+        runs::Partition::from(runs::StoredPartition {
+            log_start: self.log_start,
+            next_offset: self.next_offset,
+            runs: self.runs,
             producers,
         })
     }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod chunks;
+mod deleted_names;
 mod groups;
 mod objects;
 mod topics;
@@ -26,6 +27,7 @@ pub(crate) use agents::Registration;
 pub(crate) use chunks::ChunkLog;
 #[cfg(test)]
 pub(crate) use chunks::Place;
+pub(crate) use deleted_names::DeletedNames;
 pub(crate) use groups::IDLE_GROUPS;
 pub(crate) use objects::{Named, Objects};
 pub(crate) use topics::unknown_topic;
@@ -55,6 +57,7 @@ pub struct State {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) objects: Objects,
     pub(crate) next_producer_id: ProducerId,
+    pub(crate) deleted_names: DeletedNames,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
@@ -85,6 +88,7 @@ pub(crate) struct StoredState {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) objects: Objects,
     pub(crate) next_producer_id: ProducerId,
+    pub(crate) deleted_names: DeletedNames,
 }
 
 impl TryFrom<StoredState> for State {
@@ -103,6 +107,7 @@ impl TryFrom<StoredState> for State {
             groups: stored.groups,
             objects: stored.objects,
             next_producer_id: stored.next_producer_id,
+            deleted_names: stored.deleted_names,
             ..Self::default()
         };
         for topic in state.topics.values() {
@@ -302,6 +307,13 @@ impl State {
             .get_mut(&partition.topic)?
             .partitions
             .get_mut(index)
+    }
+
+    /// From which id on producers that a topic's partitions do not know must begin with sequence 0;
+    /// none must otherwise.
+    pub(crate) fn zero_from(&self, topic: TopicId) -> Option<ProducerId> {
+        let topic = (self.rules > 0).then(|| self.topics.get(&topic))?;
+        topic.map(|topic| topic.producers_before)
     }
 
     /// All registered agents, by id, those that ended lately included.

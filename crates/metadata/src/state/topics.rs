@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alluvium_types::{
-    ErrorCode, Millis, Offset, PartitionIndex, TopicId, TopicPartition,
+    ErrorCode, Millis, Offset, PartitionIndex, ProducerId, TopicId, TopicPartition,
     limits::PARTITIONS_PER_TOPIC,
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
     /// When it was created.
     pub created_at: Millis,
+    /// Producers with smaller ids may have appended to a topic of this name before, one that was
+    /// deleted: the next producer id when this one was made. 0 when its name was new.
+    pub producers_before: ProducerId,
 }
 
 impl Topic {
@@ -152,8 +155,12 @@ pub(super) fn create(
         replication_factor,
         partitions: Vec::new(),
         created_at: at,
+        producers_before: 0,
     };
     grow(&mut topic, partitions)?;
+    if state.deleted_names.take(&topic.name) {
+        topic.producers_before = state.next_producer_id;
+    }
     state.names.insert(&topic.name, id);
     state.topics.insert(id, topic);
     changes.push(Change::Topics);
@@ -223,6 +230,7 @@ pub(super) fn delete(
             state.expiries.remove(&(producer.due(), place, id));
         }
     }
+    state.deleted_names.insert(topic.name);
     groups::forget_topic(state, id, changes);
     changes.push(Change::Topics);
     Ok(Outcome::Done)

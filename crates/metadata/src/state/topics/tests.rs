@@ -203,6 +203,48 @@ fn the_log_start_goes_up_and_lets_whole_runs_go() {
 }
 
 #[test]
+fn a_topic_made_again_takes_what_running_producers_send_next() {
+    use crate::testing::{appended, from, refused};
+    let out_of_order = refused(ErrorCode::OutOfOrderSequenceNumber);
+    let mut cluster = Cluster::new(1);
+    cluster.apply(Command::AllocateProducerIds { count: 3 });
+    cluster.append(&[from(1, 0, 0, 5)]);
+    cluster.apply(create("new", OTHER, 1));
+    assert_eq!(cluster.state.topic(OTHER).unwrap().producers_before, 0);
+    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.state = State::from_snapshot(&cluster.state.to_snapshot()).unwrap();
+    // What is refused makes no topic, and leaves the name as it was.
+    cluster.refused(create("topic", TOPIC, 0));
+    cluster.apply(create("topic", TOPIC, 1));
+    cluster.apply(Command::AllocateProducerIds { count: 3 });
+    assert_eq!(cluster.state.topic(TOPIC).unwrap().producers_before, 3);
+    // Ids that were given out later cannot have been here.
+    assert_eq!(
+        cluster.append(&[from(1, 0, 5, 2), from(3, 0, 2, 1), from(3, 0, 0, 2)]),
+        [appended(0), out_of_order, appended(2)]
+    );
+    // Once they are known the sequences must follow.
+    assert_eq!(
+        cluster.append(&[from(1, 0, 8, 1), from(1, 0, 7, 1), from(3, 0, 2, 1)]),
+        [out_of_order, appended(4), appended(5)]
+    );
+    // So it is for the partitions that it is given later, and when it is made once more.
+    cluster.apply(Command::CreatePartitions {
+        topic: TOPIC,
+        count: 2,
+    });
+    let batches = [from(2, 0, 7, 1), from(4, 0, 7, 1)];
+    let outcomes = cluster.sequence(object(7), vec![run(1, 0, &batches)]);
+    assert_eq!(outcomes, [[appended(0), out_of_order]]);
+    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.apply(create("topic", TOPIC, 1));
+    assert_eq!(
+        cluster.append(&[from(4, 0, 9, 1), from(6, 0, 9, 1)]),
+        [appended(0), out_of_order]
+    );
+}
+
+#[test]
 fn a_topic_made_again_under_its_old_id_knows_no_producers() {
     let mut cluster = Cluster::new(1);
     cluster.append(&[crate::testing::from(1, 5, 0, 1)]);
