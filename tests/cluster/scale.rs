@@ -46,7 +46,7 @@ fn carries_load(cluster: &Cluster, address: &str) -> bool {
     let agents = status["agents"].as_array().cloned().unwrap_or_default();
     let agent = agents
         .iter()
-        .find(|agent| agent["host"] == host && agent["port"].to_string() == port);
+        .find(|agent| agent["host"] == host && agent["port"].as_u64() == port.parse().ok());
     let Some(id) = agent.and_then(|agent| agent["id"].as_i64()) else {
         return false;
     };
