@@ -72,6 +72,12 @@ impl Network {
         self.lock().services.remove(address);
     }
 
+    /// Lets go of everybody: they hold the network, and it holds them.
+    pub(crate) fn close(&self) {
+        let services = std::mem::take(&mut self.lock().services);
+        drop(services);
+    }
+
     pub(crate) fn cut(&self, from: Host, to: Host) {
         self.lock().cut.insert((from, to));
     }

@@ -181,7 +181,11 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     } else {
         load(&cluster, &stop, options.duration).await;
     }
-    report(seed, &cluster, &trace)
+    let report = report(seed, &cluster, &trace);
+    cluster.agents.iter().for_each(|machine| machine.crash());
+    cluster.voters.iter().for_each(|machine| machine.wipe(&cluster));
+    cluster.network.close();
+    report
 }
 
 async fn form(cluster: &Arc<Cluster>, stop: &CancellationToken) {
