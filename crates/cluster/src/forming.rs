@@ -95,6 +95,9 @@ impl Formed {
     }
 }
 
+/// Addresses, and until when they hold.
+type Named = (Vec<String>, Instant);
+
 /// A node's way into a quorum. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Forming {
@@ -103,7 +106,7 @@ pub(crate) struct Forming {
     /// The addresses that were configured, its own included, sorted; empty if none were.
     nodes: Arc<[String]>,
     /// The addresses that an operator named, and until when no others are taken.
-    named: Arc<Mutex<Option<(Vec<String>, Instant)>>>,
+    named: Arc<Mutex<Option<Named>>>,
     /// Must not hold another cluster.
     bucket: Option<Bucket>,
 }
