@@ -23,7 +23,7 @@ const STOP: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) enum Quorum {
     /// A durable voter, and where the others reach it, if they can.
-    Voter(Node, Option<TransportListener>),
+    Voter(Box<Node>, Option<TransportListener>),
     /// A view of what voters elsewhere decide.
     Observer(Observer),
     /// With objects in memory there is nothing that metadata could outlive.
@@ -71,7 +71,7 @@ impl Quorum {
             },
             None => None,
         };
-        let quorum = Self::Voter(node, listener);
+        let quorum = Self::Voter(Box::new(node), listener);
         match quorum.formed(config, &around.readiness).await {
             Ok(()) => Ok(quorum),
             Err(error) => {
