@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use alluvium_storage::watch;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_transport::{Lane, Transport, TransportError};

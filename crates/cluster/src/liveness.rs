@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use alluvium_storage::watch;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use alluvium_metadata::{Agent, AgentOrigin, Command, State};

@@ -6,10 +6,10 @@ use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alluvium_storage::watch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use alluvium_storage::watch;
 use tokio::time::{sleep, timeout};
 
 use alluvium_metadata::{Command, CreateTopic};

@@ -17,8 +17,6 @@ mod tests;
 
 pub use error::FormatError;
 pub use footer::{Footer, IndexEntry, RunEntry};
-pub use layout::{
-    ChunkOrigin, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, TRAILER_BYTES,
-};
+pub use layout::{ChunkOrigin, HEADER_BYTES, Header, INDEX_STRIDE_BYTES, Level, TRAILER_BYTES};
 pub use name::{KEY_SUFFIX, key, parse_key};
 pub use writer::{BuiltObject, ObjectWriter, WrittenRun};

@@ -379,7 +379,10 @@ fn a_chunk_says_whose_it_is() {
         std::fs::write(&path, &written).unwrap();
     }
     let golden = std::fs::read(&path).unwrap();
-    assert!(golden == written, "chunk-v2.alv differs from what is written now");
+    assert!(
+        golden == written,
+        "chunk-v2.alv differs from what is written now"
+    );
     let (header, footer) = parse(&golden).unwrap();
     assert_eq!((header.version, header.level), (2, Level::Chunk));
     assert_eq!((footer.origin, footer.runs.len()), (Some(origin), 1));
@@ -387,6 +390,9 @@ fn a_chunk_says_whose_it_is() {
         let mut damaged = golden.clone();
         damaged[at] ^= 1;
         let damaged = parse(&damaged);
-        assert!(damaged.is_err() || damaged.unwrap().1 == footer, "byte {at}");
+        assert!(
+            damaged.is_err() || damaged.unwrap().1 == footer,
+            "byte {at}"
+        );
     }
 }

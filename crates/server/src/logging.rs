@@ -32,8 +32,7 @@ pub fn init(log: &Log) -> Result<(), String> {
 
 /// What libraries may say when only "info" is asked for: they tell of every step, and a busy machine
 /// answers some heartbeat late all the time.
-const QUIET: &str =
-    "openraft=warn,openraft::core::heartbeat=error,aws_config=warn,hyper=warn,reqwest=warn,foyer=warn";
+const QUIET: &str = "openraft=warn,openraft::core::heartbeat=error,aws_config=warn,hyper=warn,reqwest=warn,foyer=warn";
 
 fn quieted(level: &str) -> String {
     if level.eq_ignore_ascii_case("info") {

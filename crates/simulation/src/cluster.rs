@@ -120,7 +120,9 @@ impl Cluster {
         let network = Arc::clone(&self.network);
         let (sender, receiver) = oneshot::channel();
         tokio::spawn(async move {
-            if network.pass(client, port.host).await.is_err() {
+            // A client that gave up has closed its connection: what was on its way is dropped, or it
+            // would overtake what the client says next.
+            if network.pass(client, port.host).await.is_err() || sender.is_closed() {
                 return;
             }
             let Some(answer) = port.living(call(target)).await else {

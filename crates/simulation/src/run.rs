@@ -183,7 +183,10 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     }
     let report = report(seed, &cluster, &trace);
     cluster.agents.iter().for_each(|machine| machine.crash());
-    cluster.voters.iter().for_each(|machine| machine.wipe(&cluster));
+    cluster
+        .voters
+        .iter()
+        .for_each(|machine| machine.wipe(&cluster));
     cluster.network.close();
     report
 }
@@ -245,7 +248,7 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
     if timeout(ENDING, ended(&mut others)).await.is_err() {
         cluster.recorder.failed("clients do not end".to_owned());
     }
-    if random::range(0..3) == 0 {
+    if random::range(0..2) == 0 {
         burn::burn_and_restore(cluster).await;
     }
     for (topic, partitions, _) in TOPICS {

@@ -12,7 +12,10 @@ use crate::bucket::{Bucket, BucketError};
 /// # Errors
 /// Which check failed, and how.
 pub async fn run(bucket: &Bucket) -> Result<(), String> {
-    let root = format!("conformance/{:016x}", alluvium_types::random::value::<u64>());
+    let root = format!(
+        "conformance/{:016x}",
+        alluvium_types::random::value::<u64>()
+    );
     named("create, read, head", create_read_head(bucket, &root)).await?;
     named("taken keys", taken_keys(bucket, &root)).await?;
     named("missing objects", missing_objects(bucket, &root)).await?;

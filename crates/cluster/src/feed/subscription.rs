@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alluvium_storage::watch;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 

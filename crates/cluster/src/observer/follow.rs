@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as WallInstant};
 
+use alluvium_storage::watch;
 use bytes::Bytes;
 use futures::StreamExt;
-use alluvium_storage::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::Command;

@@ -169,7 +169,10 @@ async fn run(
         return;
     };
     let host = port.host;
-    let archive = ArchiveConfig::new(cluster.bucket(&port));
+    let archive = ArchiveConfig {
+        interval: Duration::from_millis(300),
+        ..ArchiveConfig::new(cluster.bucket(&port))
+    };
     let config = NodeConfig {
         dir: PathBuf::from("/metadata"),
         snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
