@@ -80,6 +80,8 @@ pub(crate) async fn burn_and_restore(cluster: &Arc<Cluster>) {
         }
         Err(_) => return cluster.recorder.failed("a restore hangs".to_owned()),
     }
+    // A machine that had been switched off may have come back by itself, on its empty disk.
+    first.crash(cluster);
     first.give(disk);
     cluster
         .voters
