@@ -196,7 +196,7 @@ async fn produce(producer: &ProducerConnection, frame: Bytes) {
 fn server_path(runtime: &Runtime, lane: &str, size: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let server = runtime.block_on(start_server(folder.path(), lane));
-    let mut connection = Connection::open(server.kafka_address());
+    let mut connection = Connection::open(server.kafka_address().expect("an agent"));
     let (frame, batch) = produce_frame(size);
     count("server", lane, batch, || connection.ask(&frame));
     drop(connection);
@@ -226,7 +226,7 @@ async fn start_server(folder: &Path, lane: &str) -> Server {
     };
     let config = Config::load(Mode::Dev, &sources).expect("settings").config;
     let server = Server::start(&config).await.expect("a server");
-    let client = Client::connect(&server.advertised())
+    let client = Client::connect(server.advertised().expect("an agent"))
         .await
         .expect("a client");
     client.topic_on_first_use(TOPIC).await.expect("a topic");
