@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use alluvium_cluster::{Metadata, ProposeError};
-use alluvium_metadata::{AgentOrigin, Command, Outcome, RegisterAgent, State};
+use alluvium_metadata::{AgentOrigin, Command, RegisterAgent, State};
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::cache::Cache;
 use alluvium_types::{AgentId, Clock, TopicId, limits};
 
+use crate::error::AgentError;
 use crate::fetch::Fetch;
 use crate::freshness::Freshness;
 use crate::groups::Groups;
@@ -78,17 +79,6 @@ impl Default for AgentConfig {
             cache_bytes: 128 << 20,
         }
     }
-}
-
-/// Why an agent could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The quorum did not take its registration.
-    #[error("the agent could not register: {0}")]
-    Register(#[from] ProposeError),
-    /// The quorum refused its registration.
-    #[error("the agent's registration was refused: {0:?}")]
-    Refused(Outcome),
 }
 
 /// A running agent.

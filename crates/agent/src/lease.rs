@@ -12,8 +12,8 @@ use alluvium_cluster::{Metadata, ProposeError, Renewal};
 use alluvium_metadata::{AgentOrigin, Change, Command, Outcome, RegisterAgent, Standing, State};
 use alluvium_types::Clock;
 
-use crate::agent::AgentError;
 use crate::backoff::Backoff;
+use crate::error::AgentError;
 use crate::registration::Registration;
 use crate::task::ended;
 

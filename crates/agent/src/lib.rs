@@ -13,6 +13,7 @@
 mod agent;
 mod backoff;
 pub mod budget;
+mod error;
 pub mod fetch;
 mod freshness;
 pub mod groups;
@@ -27,4 +28,5 @@ mod task;
 mod testing;
 pub mod topics;
 
-pub use agent::{Agent, AgentConfig, AgentError};
+pub use agent::{Agent, AgentConfig};
+pub use error::AgentError;

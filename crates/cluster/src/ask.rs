@@ -5,7 +5,7 @@ use std::time::Duration;
 use alluvium_metadata::AgentOrigin;
 use alluvium_transport::Lane;
 
-use crate::client::{ProposeError, Renewal};
+use crate::applied::{ProposeError, Renewal};
 use crate::leader::{Asking, LeaderClient};
 use crate::members::{ChangeError, MembershipChange};
 use crate::rpc::{Answer, Request};

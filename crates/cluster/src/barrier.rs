@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::client::ProposeError;
+use crate::applied::ProposeError;
 
 /// Shares the question what is committed among those who wait for its answer at the same moment. A
 /// caller never gets the answer to a question that was asked before it came: something may have been

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use alluvium_transport::{Lane, Transport, TransportError};
 use alluvium_types::random;
 
-use crate::client::ProposeError;
+use crate::applied::ProposeError;
 use crate::rpc::{Answer, Envelope, Identity, LeaderHint, Request};
 use crate::service::NodeService;
 use crate::view::View;

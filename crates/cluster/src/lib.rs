@@ -70,6 +70,7 @@
 //! `alluvium_metadata_snapshot_bytes`, `alluvium_metadata_snapshot_failures_total`,
 //! `alluvium_metadata_subscribers` (observers that follow this node).
 
+mod applied;
 mod archive;
 mod ask;
 mod barrier;
@@ -100,8 +101,9 @@ mod testing;
 mod view;
 mod voter_id;
 
+pub use applied::{Applied, ProposeError, Renewal};
 pub use archive::ArchiveConfig;
-pub use client::{Applied, Metadata, ProposeError, Renewal};
+pub use client::Metadata;
 pub use forming::{FormError, Formed, Hello, HelloAnswer};
 pub use members::{ChangeError, Join, JoinAnswer, MembershipChange};
 pub use node::{Node, NodeConfig, StartError, Timing};

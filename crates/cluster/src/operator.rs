@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alluvium_transport::{Lane, Transport, TransportError};
 
+use crate::applied::ProposeError;
 use crate::ask;
-use crate::client::ProposeError;
 use crate::forming::{FormError, Hello, HelloAnswer};
 use crate::leader::LeaderClient;
 use crate::members::{ChangeError, MembershipChange};

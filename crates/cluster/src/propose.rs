@@ -7,7 +7,7 @@ use bytes::Bytes;
 use alluvium_metadata::Command;
 use alluvium_transport::Lane;
 
-use crate::client::{Applied, ProposeError};
+use crate::applied::{Applied, ProposeError};
 use crate::leader::{Asking, Attempts, LeaderClient, Reply, Target};
 use crate::raft::OfferError;
 use crate::rpc::{Answer, MAX_COMMANDS, MAX_PROPOSAL_BYTES, Request};

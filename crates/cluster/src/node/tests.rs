@@ -12,7 +12,8 @@ use alluvium_storage::disk::{Disk, ForgetfulDisk, LocalDisk};
 use alluvium_types::{Millis, SystemClock, TopicId};
 
 use super::{Node, NodeConfig, StartError, Timing};
-use crate::client::{Metadata, ProposeError};
+use crate::applied::ProposeError;
+use crate::client::Metadata;
 use crate::testing::Net;
 
 const DIR: &str = "/data/metadata";

@@ -9,7 +9,7 @@ use alluvium_transport::Answers;
 use alluvium_types::{SystemClock, TopicId};
 
 use super::*;
-use crate::client::{ProposeError, Renewal};
+use crate::applied::{ProposeError, Renewal};
 use crate::rpc::{FeedMessage, Identity, Request};
 use crate::testing::{Cluster, Net, Scripted, address, one_thread, topic};
 

@@ -19,7 +19,8 @@ use alluvium_storage::disk::ForgetfulDisk;
 use alluvium_transport::{Incoming, Lane, Transport, TransportError};
 use alluvium_types::{Millis, SystemClock, TopicId, random};
 
-use crate::client::{Applied, Metadata, ProposeError};
+use crate::applied::{Applied, ProposeError};
+use crate::client::Metadata;
 use crate::node::{Node, NodeConfig, Timing};
 use crate::raft::Standing;
 use crate::testing::Net;

@@ -8,7 +8,7 @@ use alluvium_storage::disk::{ForgetfulDisk, create_dir_durable};
 use alluvium_types::{SystemClock, random};
 
 use super::harness::{Cluster, Weather, address, has_topic, propose, timed};
-use crate::client::ProposeError;
+use crate::applied::ProposeError;
 use crate::members::{ChangeError, MembershipChange};
 use crate::node::{Node, NodeConfig};
 use crate::voter_id::VoterId;

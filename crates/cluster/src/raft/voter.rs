@@ -13,7 +13,7 @@ use openraft::errors::{
 use openraft::{BasicNode, Config, RaftMetrics, ReadPolicy, SnapshotPolicy};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::client::Applied;
+use crate::applied::Applied;
 use crate::node::{StartError, Timing};
 use crate::raft::log_store::LogStore;
 use crate::raft::network::Network;
