@@ -149,7 +149,7 @@ fn pure_crates_name_no_runtime() {
 fn chance_order_and_threads_go_through_their_seams() {
     let forbidden = [
         ("rand::random", "alluvium_types::random"),
-        ("rand::rng", "alluvium_types::random"),
+        ("rand::rng()", "alluvium_types::random"),
         ("spawn_blocking(", "alluvium_storage::blocking"),
         ("tokio::sync::watch", "alluvium_storage::watch"),
         ("tokio::sync::{watch", "alluvium_storage::watch"),
