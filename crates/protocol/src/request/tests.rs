@@ -42,6 +42,9 @@ macro_rules! cold_path {
             DescribeTopicPartitionsRequest,
             DescribeTopicPartitionsResponse
         );
+        $each!(DescribeQuorumRequest, DescribeQuorumResponse);
+        $each!(AddRaftVoterRequest, AddRaftVoterResponse);
+        $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };
 }
 
