@@ -383,9 +383,12 @@ async fn lead_if_alone(
             return Ok(());
         }
         let me = std::slice::from_ref(voter.me());
+        // Forming elects; to ask for it again would only begin another term.
         forming.found(me).await.map_err(StartError)?;
     } else if standing.voters.len() > 1 || !standing.votes(voter.me().voter) {
         return Ok(());
+    } else {
+        voter.elect().await?;
     }
     voter.lead_alone().await
 }

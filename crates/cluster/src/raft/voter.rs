@@ -120,10 +120,14 @@ impl Voter {
         .map_err(StartError)
     }
 
-    /// Has a voter that is alone lead, and waits until it has applied its whole log.
-    pub(crate) async fn lead_alone(&self) -> Result<(), StartError> {
+    /// Stands for election at once.
+    pub(crate) async fn elect(&self) -> Result<(), StartError> {
         let elected = self.raft.trigger().elect(false).await;
-        elected.map_err(|error| failed("elect", &error))?;
+        elected.map_err(|error| failed("elect", &error))
+    }
+
+    /// Waits until a voter that is alone leads and has applied its whole log.
+    pub(crate) async fn lead_alone(&self) -> Result<(), StartError> {
         let me = self.me.voter.0;
         self.wait("lead and replay its log", START_TIMEOUT, |metrics| {
             let committed = metrics.cluster_committed.map(|id| id.index);
