@@ -6,7 +6,6 @@ use alluvium_storage::watch;
 use tokio::task::JoinHandle;
 
 use alluvium_transport::Transport;
-use alluvium_types::Clock;
 
 use crate::client::Metadata;
 use crate::leader::LeaderClient;
@@ -44,7 +43,6 @@ impl Observer {
     pub async fn start(
         config: ObserverConfig,
         transport: Arc<dyn Transport>,
-        _clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         if config.nodes.is_empty() {
             return Err(StartError(

@@ -128,7 +128,7 @@ impl Quorum {
         &self,
         change: MembershipChange,
     ) -> Result<Result<(), ChangeError>, NotLeader> {
-        if !self.voter().standing().leads() {
+        if !self.voter().leads() {
             return Err(self.not_leader());
         }
         let (done, result) = tokio::sync::oneshot::channel();

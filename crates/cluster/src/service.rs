@@ -103,7 +103,7 @@ impl NodeService {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.voter().standing().leads()
+        self.voter().leads()
     }
 
     pub(crate) fn leader(&self) -> Option<LeaderHint> {

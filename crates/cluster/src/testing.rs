@@ -374,7 +374,7 @@ impl Cluster {
 
     pub(crate) async fn observer_of(&self, name: &str, nodes: Vec<String>) -> Observer {
         let config = ObserverConfig { nodes };
-        Observer::start(config, self.net.transport(name), self.clock.clone())
+        Observer::start(config, self.net.transport(name))
             .await
             .unwrap()
     }

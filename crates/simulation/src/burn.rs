@@ -83,14 +83,7 @@ pub(crate) async fn burn_and_restore(cluster: &Arc<Cluster>) {
     // A machine that had been switched off may have come back by itself, on its empty disk.
     first.crash(cluster);
     first.give(disk);
-    cluster
-        .voters
-        .iter()
-        .for_each(|machine| machine.start(cluster));
-    cluster
-        .agents
-        .iter()
-        .for_each(|machine| machine.start(cluster));
+    cluster.start();
     if !faults::all_there(cluster, WHOLE).await {
         let what = "the restored quorum is not whole".to_owned();
         cluster.recorder.failed(what);

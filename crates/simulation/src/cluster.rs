@@ -90,6 +90,16 @@ impl Cluster {
         self.healed.store(true, Ordering::SeqCst);
     }
 
+    /// Starts every machine that does not run.
+    pub(crate) fn start(self: &Arc<Self>) {
+        for machine in &self.voters {
+            machine.start(self);
+        }
+        for machine in &self.agents {
+            machine.start(self);
+        }
+    }
+
     pub(crate) fn running(&self, agent: usize) -> Option<(Port, Arc<Agent>)> {
         self.agents.get(agent)?.running()
     }

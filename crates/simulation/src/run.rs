@@ -192,14 +192,7 @@ async fn simulate(seed: u64, options: &Options) -> Report {
 }
 
 async fn form(cluster: &Arc<Cluster>, stop: &CancellationToken) {
-    cluster
-        .voters
-        .iter()
-        .for_each(|machine| machine.start(cluster));
-    cluster
-        .agents
-        .iter()
-        .for_each(|machine| machine.start(cluster));
+    cluster.start();
     let admin = Client::new(cluster, 0, stop);
     for (name, partitions, lane) in TOPICS {
         let id = clients::make_topic(&admin, name, partitions, lane).await;
@@ -227,14 +220,7 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
 
     cluster.heal();
     cluster.recorder.tell("healed".to_owned());
-    cluster
-        .voters
-        .iter()
-        .for_each(|machine| machine.start(cluster));
-    cluster
-        .agents
-        .iter()
-        .for_each(|machine| machine.start(cluster));
+    cluster.start();
     if !faults::all_there(cluster, SETTLING).await {
         let what = "the quorum is not whole although everything works".to_owned();
         cluster.recorder.failed(what);

@@ -103,12 +103,13 @@ impl Coordinator {
         }
         self.bytes = self.bytes.saturating_sub(before) + group.bytes();
         if group.is_over() {
-            self.forget(now, id);
+            self.forget(now, id, ErrorCode::CoordinatorNotAvailable);
         }
         Some(result)
     }
 
-    fn forget(&mut self, now: Millis, id: &str) {
+    /// A group leaves memory, and whoever waits for it is told `code`.
+    fn forget(&mut self, now: Millis, id: &str, code: ErrorCode) {
         if let Some(mut group) = self.groups.remove(id) {
             self.bytes = self.bytes.saturating_sub(group.bytes());
             let mut env = Env {
@@ -116,7 +117,7 @@ impl Coordinator {
                 settings: &self.settings,
                 timers: &mut self.timers,
             };
-            group.close(ErrorCode::CoordinatorNotAvailable, &mut env);
+            group.close(code, &mut env);
         }
     }
 
@@ -442,7 +443,7 @@ impl Coordinator {
             }
             Done::Delete { group, waiter } => {
                 if let Some(Phase::Dead) = self.groups.get(&group).map(|group| &group.phase) {
-                    self.forget(now, &group);
+                    self.forget(now, &group, ErrorCode::CoordinatorNotAvailable);
                 }
                 waiter.answer(result.err().unwrap_or_default());
             }
@@ -454,16 +455,7 @@ impl Coordinator {
     /// what is queued to be written, is told `code`.
     pub(crate) fn abandon(&mut self, now: Millis, ids: &BTreeSet<Arc<str>>, code: ErrorCode) {
         for id in ids {
-            let Some(mut group) = self.groups.remove(id) else {
-                continue;
-            };
-            self.bytes = self.bytes.saturating_sub(group.bytes());
-            let mut env = Env {
-                now,
-                settings: &self.settings,
-                timers: &mut self.timers,
-            };
-            group.close(code, &mut env);
+            self.forget(now, id, code);
         }
         for work in std::mem::take(&mut self.queue) {
             if ids.contains(work.group()) {

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use alluvium_metadata::{Command, Outcome, RegisterAgent, State};
 use alluvium_transport::Answers;
-use alluvium_types::{SystemClock, TopicId};
+use alluvium_types::TopicId;
 
 use super::*;
 use crate::applied::{ProposeError, Renewal};
@@ -281,7 +281,7 @@ async fn observe(net: &Net, nodes: &[&str]) -> Observer {
     let config = ObserverConfig {
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
     };
-    let started = Observer::start(config, net.transport("agent"), Arc::new(SystemClock));
+    let started = Observer::start(config, net.transport("agent"));
     timeout(Duration::from_secs(60), started)
         .await
         .unwrap()
@@ -451,7 +451,7 @@ async fn an_entry_of_a_later_release_ends_an_observer_by_name() {
     let config = ObserverConfig {
         nodes: vec!["node".to_owned()],
     };
-    let started = Observer::start(config, net.transport("agent"), Arc::new(SystemClock));
+    let started = Observer::start(config, net.transport("agent"));
     let error = timeout(Duration::from_secs(60), started)
         .await
         .unwrap()

@@ -88,11 +88,7 @@ impl Quorum {
     ) -> Result<Self, StartError> {
         let nodes = config.cluster.nodes.clone();
         let what = format!("a metadata node at {}", nodes.join(", "));
-        let starting = Observer::start(
-            ObserverConfig { nodes },
-            transport,
-            Arc::clone(&around.clock),
-        );
+        let starting = Observer::start(ObserverConfig { nodes }, transport);
         let observer = wait_for(&around.readiness, &what, starting).await;
         observer
             .map(Self::Observer)

@@ -143,7 +143,7 @@ async fn connect(
     let config = ObserverConfig {
         nodes: cluster.addresses(),
     };
-    let observer = Observer::start(config, Arc::new(transport), Arc::clone(&clock)).await?;
+    let observer = Observer::start(config, Arc::new(transport)).await?;
     let metadata = observer.metadata();
     let cluster_id = cluster_id(&metadata).await;
     let config = AgentConfig {
