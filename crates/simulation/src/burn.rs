@@ -53,7 +53,7 @@ pub(crate) async fn burn_and_restore(cluster: &Arc<Cluster>) {
     cluster
         .voters
         .iter()
-        .for_each(|machine| machine.wipe(cluster));
+        .for_each(|machine| machine.take_away(cluster));
     let Some(first) = cluster.voters.first() else {
         return;
     };
@@ -80,9 +80,10 @@ pub(crate) async fn burn_and_restore(cluster: &Arc<Cluster>) {
         }
         Err(_) => return cluster.recorder.failed("a restore hangs".to_owned()),
     }
-    // A machine that had been switched off may have come back by itself, on its empty disk.
-    first.crash(cluster);
-    first.give(disk);
+    for machine in &cluster.voters {
+        machine.bring_back(ForgetfulDisk::default());
+    }
+    first.bring_back(disk);
     cluster.start();
     if !faults::all_there(cluster, WHOLE).await {
         let what = "the restored quorum is not whole".to_owned();

@@ -16,14 +16,14 @@ const REPLACING: Duration = Duration::from_secs(30);
 /// What this seed likes to break: of each kind, how often it is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taste {
-    weights: [u32; 12],
+    weights: [u32; 13],
     /// Longest pause between two faults, in milliseconds.
     pause: u64,
 }
 
 impl Taste {
     pub(crate) fn draw() -> Self {
-        let mut weights = [0; 12];
+        let mut weights = [0; 13];
         for weight in &mut weights {
             // Some kinds not at all, so that others show what they do alone.
             *weight = if random::range(0..4) == 0 {
@@ -78,6 +78,7 @@ async fn one(cluster: &Arc<Cluster>, kind: usize) {
         8 => jump(cluster),
         9 => sour(cluster),
         10 => order(cluster, voter, agent),
+        11 => hold(cluster, agent),
         _ => lights_out(cluster).await,
     }
 }
@@ -265,6 +266,31 @@ fn jump(cluster: &Arc<Cluster>) {
         Host::Agent(at) => cluster.agents[at].clock.jump(by),
         Host::Client(_) => {}
     }
+}
+
+/// What an agent proposes stays on its way until others have taken over from it.
+fn hold(cluster: &Arc<Cluster>, agent: usize) {
+    let machine = &cluster.agents[agent];
+    let (caught, held) = (millis(50..1500), millis(4_000..15_000));
+    cluster.recorder.tell(format!(
+        "what {} proposes within {caught:?} arrives after {held:?}",
+        machine.host
+    ));
+    let now = Instant::now();
+    cluster.network.hold(machine.host, now + caught, now + held);
+    let cluster = Arc::clone(cluster);
+    later(caught, move || {
+        let lonely = cluster.agents[agent].host;
+        for voter in &cluster.voters {
+            cluster.network.cut(lonely, voter.host);
+        }
+        let mended = Arc::clone(&cluster);
+        later(held.saturating_sub(caught), move || {
+            for voter in &mended.voters {
+                mended.network.mend(lonely, voter.host);
+            }
+        });
+    });
 }
 
 /// The store has a bad time.

@@ -27,6 +27,8 @@ struct State {
     cut: BTreeSet<(Host, Host)>,
     /// Nothing leaves or reaches these before.
     paused: BTreeMap<Host, Instant>,
+    /// Proposals that these send before the first instant arrive at the second, whatever is cut.
+    held: BTreeMap<Host, (Instant, Instant)>,
     /// Messages of a thousand that are lost.
     loss: u32,
     /// Longest delay of most messages, in milliseconds.
@@ -49,6 +51,7 @@ impl Network {
             services: BTreeMap::new(),
             cut: BTreeSet::new(),
             paused: BTreeMap::new(),
+            held: BTreeMap::new(),
             loss: 0,
             delay: 3,
         };
@@ -90,6 +93,16 @@ impl Network {
         self.lock().paused.insert(host, until);
     }
 
+    pub(crate) fn hold(&self, host: Host, caught: Instant, arrive: Instant) {
+        self.lock().held.insert(host, (caught, arrive));
+    }
+
+    /// When a request arrives that is being held.
+    fn held_until(&self, from: Host, lane: Lane) -> Option<Instant> {
+        let (caught, arrive) = *self.lock().held.get(&from)?;
+        (lane == Lane::Commands && Instant::now() < caught).then_some(arrive)
+    }
+
     pub(crate) fn weather(&self, loss: u32, delay: u64) {
         let mut state = self.lock();
         state.loss = loss;
@@ -100,6 +113,7 @@ impl Network {
         let mut state = self.lock();
         state.cut.clear();
         state.paused.clear();
+        state.held.clear();
         state.loss = 0;
         state.delay = 3;
     }
@@ -195,7 +209,9 @@ async fn exchange(
     network
         .trace
         .note(format_args!("{} > {to} {lane:?} {name:?}", from.host));
-    if network.pass(from.host, to).await.is_err() {
+    if let Some(arrive) = network.held_until(from.host, lane) {
+        sleep_until(arrive).await;
+    } else if network.pass(from.host, to).await.is_err() {
         return Err(SimTransport::lost(&address, within).await);
     }
     let Some((port, service)) = network.service(&address) else {

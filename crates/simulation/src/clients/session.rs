@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alluvium_agent::Agent;
 use alluvium_agent::produce::{PartitionRecords, Pending};
 use alluvium_protocol::produce::ProduceResult;
+use alluvium_types::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::Cluster;
@@ -17,6 +18,13 @@ type Answer = oneshot::Sender<Vec<ProduceResult>>;
 /// known.
 pub(super) struct Session {
     requests: mpsc::UnboundedSender<(Vec<PartitionRecords>, Answer)>,
+}
+
+/// What becomes of a request.
+enum Turn {
+    Submitted(Pending),
+    /// For so many partitions: nobody knows whether they are there.
+    Refused(usize),
 }
 
 struct Ends {
@@ -68,20 +76,34 @@ async fn carry(ends: Ends, mut asked: mpsc::UnboundedReceiver<(Vec<PartitionReco
                 |state: &alluvium_metadata::State| state.partition(records.partition).is_some();
             ends.agent.metadata.read(found)
         };
+        let mut is_certain = true;
         if !records.iter().all(known) {
             // As the server does: another agent may have made the topic.
-            let _ = ends.port.living(ends.agent.catch_up()).await;
+            let caught_up = ends.port.living(ends.agent.catch_up()).await;
+            is_certain = caught_up.is_some_and(|caught_up| caught_up.is_ok());
         }
-        if back.send((connection.submit(records), answer)).is_err() {
+        let turn = if is_certain || records.iter().all(known) {
+            Turn::Submitted(connection.submit(records))
+        } else {
+            Turn::Refused(records.len())
+        };
+        if back.send((turn, answer)).is_err() {
             return;
         }
     }
 }
 
-async fn bring_back(ends: Arc<Ends>, mut answers: mpsc::UnboundedReceiver<(Pending, Answer)>) {
-    while let Some((pending, answer)) = answers.recv().await {
-        let Some(Ok(results)) = ends.port.living(pending).await else {
-            return;
+async fn bring_back(ends: Arc<Ends>, mut answers: mpsc::UnboundedReceiver<(Turn, Answer)>) {
+    while let Some((turn, answer)) = answers.recv().await {
+        let results = match turn {
+            Turn::Refused(partitions) => {
+                let text = "the quorum does not say whether this topic exists";
+                vec![ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text); partitions]
+            }
+            Turn::Submitted(pending) => match ends.port.living(pending).await {
+                Some(Ok(results)) => results,
+                _ => return,
+            },
         };
         if ends
             .network

@@ -44,6 +44,8 @@ pub(crate) struct VoterMachine {
 struct State {
     disk: ForgetfulDisk,
     process: Option<Process>,
+    /// Nobody switches it on.
+    is_away: bool,
 }
 
 struct Process {
@@ -68,6 +70,7 @@ impl VoterMachine {
             state: Mutex::new(State {
                 disk: ForgetfulDisk::default(),
                 process: None,
+                is_away: false,
             }),
         }
     }
@@ -89,7 +92,7 @@ impl VoterMachine {
     pub(crate) fn start(&self, cluster: &Arc<Cluster>) {
         let (port, disk, orders) = {
             let mut state = self.lock();
-            if state.process.is_some() {
+            if state.process.is_some() || state.is_away {
                 return;
             }
             let port = Port::new(self.host);
@@ -122,9 +125,17 @@ impl VoterMachine {
         self.lock().disk = ForgetfulDisk::default();
     }
 
-    /// Puts a disk into the machine, which does not run.
-    pub(crate) fn give(&self, disk: ForgetfulDisk) {
-        self.lock().disk = disk;
+    /// Cuts the power, and takes the disk and whoever would switch the machine on again.
+    pub(crate) fn take_away(&self, cluster: &Cluster) {
+        self.wipe(cluster);
+        self.lock().is_away = true;
+    }
+
+    /// Brings a machine back that was taken away, with a disk. It does not run.
+    pub(crate) fn bring_back(&self, disk: ForgetfulDisk) {
+        let mut state = self.lock();
+        state.disk = disk;
+        state.is_away = false;
     }
 
     /// The next syncs of the disk fail.

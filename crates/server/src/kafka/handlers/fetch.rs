@@ -78,8 +78,14 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
     };
     let mut resolved = resolve_all();
     // The client may have learned of a topic from another agent.
-    if resolved.iter().any(is_unknown) && services.agent.catch_up().await.is_ok() {
-        resolved = resolve_all();
+    if resolved.iter().any(is_unknown) {
+        if services.agent.catch_up().await.is_ok() {
+            resolved = resolve_all();
+        } else {
+            // The quorum does not say whether they are there: the client asks again.
+            let unknown = resolved.iter_mut().filter(|resolved| is_unknown(resolved));
+            unknown.for_each(|resolved| *resolved = Err(ErrorCode::NotLeaderOrFollower.into()));
+        }
     }
     let (results, lease) = read(session, &resolved, &limits).await;
     let mut response = FetchResponse {

@@ -31,11 +31,9 @@ pub(crate) async fn handle(context: &RequestContext, request: MetadataRequest) -
         Some(topics) if topics.is_empty() && context.version < FIRST_WITH_NONE => None,
         topics => topics,
     };
-    if is_unknown(context, wanted.as_deref()) {
-        // Made through another agent just now, perhaps. If the quorum does not answer, the view is
-        // taken as it is.
-        let _ = context.agent.catch_up().await;
-    }
+    // Made through another agent just now, perhaps.
+    let is_certain =
+        !is_unknown(context, wanted.as_deref()) || context.agent.catch_up().await.is_ok();
     let refusals = match &wanted {
         Some(topics) if request.allow_auto_topic_creation => create_missing(context, topics).await,
         _ => HashMap::new(),
@@ -65,6 +63,7 @@ pub(crate) async fn handle(context: &RequestContext, request: MetadataRequest) -
             Some(topics) => topics
                 .iter()
                 .map(|wanted| one(state, &hints, wanted, operations, &refusals))
+                .map(|topic| if is_certain { topic } else { unasked(topic) })
                 .collect(),
         };
     });
@@ -177,6 +176,18 @@ fn one(
         is_internal: wanted.name.as_deref().is_some_and(is_internal),
         topic_authorized_operations: NOT_ASKED,
     })
+}
+
+/// The quorum did not say whether there is such a topic: the client asks again.
+fn unasked(mut topic: MetadataResponseTopic) -> MetadataResponseTopic {
+    let missing = [
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::UnknownTopicId,
+    ];
+    if missing.iter().any(|code| code.code() == topic.error_code) {
+        topic.error_code = ErrorCode::LeaderNotAvailable.code();
+    }
+    topic
 }
 
 /// The quorum's troubles are told in the code that clients expect of a metadata answer.

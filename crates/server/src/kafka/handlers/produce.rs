@@ -46,10 +46,12 @@ pub(crate) async fn submit(
     if let Some(refusal) = refusal_of_all(&produce) {
         results.fill(Some(refusal));
     } else {
+        let mut is_certain = true;
         if !agent.metadata.read(|state| all_known(state, &produce))
             && let Err(error) = agent.catch_up().await
         {
             tracing::debug!(%error, "a Produce names topics that are not known here (yet)");
+            is_certain = false;
         }
         // With acks=0 nobody would hear of it.
         let newcomers = match produce.acks {
@@ -77,7 +79,7 @@ pub(crate) async fn submit(
                     *result = Some(sent_on());
                     continue;
                 }
-                match accept(partition, id, request.api_version) {
+                match accept(partition, id, is_certain, request.api_version) {
                     Ok(records) => sets.push(records),
                     Err(refusal) => *result = Some(refusal),
                 }
@@ -135,6 +137,14 @@ fn sent_on() -> ProduceResult {
     ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
 }
 
+/// The quorum did not say whether there is such a topic. Clients try again for as long as they are
+/// told to.
+fn unasked() -> ProduceResult {
+    let text =
+        "The metadata quorum does not answer, and this agent does not know the topic; try again.";
+    ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
+}
+
 fn all_known(state: &State, produce: &ProduceRequest) -> bool {
     let mut topic: Option<(&TopicRef, Option<&Topic>)> = None;
     produce.partitions.iter().all(|asked| {
@@ -168,13 +178,17 @@ fn refusal_of_all(produce: &ProduceRequest) -> Option<ProduceResult> {
     None
 }
 
-/// Moves a partition's records out, if it can have them.
+/// Moves a partition's records out, if it can have them. `is_certain`: the view is fresh.
 fn accept(
     partition: &mut ProducePartition,
     topic: Option<TopicId>,
+    is_certain: bool,
     version: i16,
 ) -> Result<PartitionRecords, ProduceResult> {
     let records = partition.records.take();
+    if topic.is_none() && !is_certain {
+        return Err(unasked());
+    }
     let Some(topic) = topic else {
         return Err(match &partition.topic {
             TopicRef::Name(name) => ProduceResult::refused(
