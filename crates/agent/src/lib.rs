@@ -19,6 +19,7 @@ mod freshness;
 pub mod groups;
 mod lease;
 mod newcomers;
+pub mod peers;
 pub mod produce;
 pub mod producer_ids;
 mod registration;

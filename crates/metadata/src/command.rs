@@ -118,6 +118,106 @@ pub enum Command {
         /// Which partitions.
         partitions: Vec<TopicPartition>,
     },
+    /// An agent says where other agents reach it, and which write-ahead buffer its disk holds. Holds
+    /// until its registration is replaced or ends.
+    AnnounceAgent(AnnounceAgent),
+    /// Replaces runs by runs for the same offsets in other objects. Answered by
+    /// [`Outcome::Compacted`].
+    Compact(Compact),
+    /// Raises the log starts of many partitions (retention). What is refused for one is left out for
+    /// it alone. Answered by [`Outcome::LogStarts`].
+    AdvanceLogStarts(Vec<AdvanceLogStart>),
+    /// Lets go of the runs of deleted topics, so many at most. Answered by [`Outcome::Purged`].
+    Purge {
+        /// Most runs.
+        most: u32,
+    },
+    /// Forgets dead objects: they are deleted from the bucket. Those that are not dead stay.
+    ForgetObjects {
+        /// Which.
+        objects: Vec<ObjectId>,
+    },
+}
+
+/// See [`Command::AnnounceAgent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnounceAgent {
+    /// Who says it.
+    pub origin: AgentOrigin,
+    /// The address at which other agents reach it, if they can.
+    pub peer: Option<String>,
+    /// The incarnation of its write-ahead buffer, drawn when the buffer was made: a disk that was
+    /// lost comes back with another. None when it has no buffer.
+    pub journal: Option<u128>,
+}
+
+/// See [`Command::Compact`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compact {
+    /// Who did it.
+    pub origin: AgentOrigin,
+    /// The new objects; [`CompactedPlace::object`] counts through them.
+    pub objects: Vec<CompactedObject>,
+    /// What is replaced, by partition and offset. Each stretch is replaced whole or stays whole.
+    pub stretches: Vec<CompactStretch>,
+    /// When.
+    pub at: Millis,
+}
+
+/// An object that holds what was compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactedObject {
+    /// Which.
+    pub object: ObjectId,
+    /// Its whole length in bytes.
+    pub bytes: u64,
+    /// How often its bytes were compacted: one more than the greatest level of its sources.
+    pub level: u8,
+}
+
+/// Neighbouring runs of one partition and what takes their place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactStretch {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// First offset of the first run that is replaced.
+    pub base_offset: Offset,
+    /// One past the last offset of the last one.
+    pub end_offset: Offset,
+    /// The objects of the runs that are replaced, run by run, gaps left out. The stretch stays as it
+    /// is when the manifest names others by now.
+    pub sources: Vec<ObjectId>,
+    /// What takes their place; tiles the same offsets.
+    pub runs: Vec<CompactedRun>,
+    /// Log compaction: below this offset each key is there once.
+    pub clean_to: Option<Offset>,
+}
+
+/// One run of [`CompactStretch::runs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactedRun {
+    /// First offset.
+    pub base_offset: Offset,
+    /// One past the last offset.
+    pub end_offset: Offset,
+    /// Greatest record timestamp in it.
+    pub max_timestamp: Millis,
+    /// Where its batches are; none when no record is left.
+    pub place: Option<CompactedPlace>,
+}
+
+/// Where the batches of a [`CompactedRun`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactedPlace {
+    /// Which of [`Compact::objects`].
+    pub object: u32,
+    /// First byte within it.
+    pub position: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// The batches bear their own offsets, and some offsets have no record
+    /// ([`RunLocation::Sparse`](crate::RunLocation::Sparse)).
+    pub sparse: bool,
 }
 
 /// See [`Command::RegisterAgent`].
@@ -240,6 +340,27 @@ pub enum Location {
     /// In this very command: the batches of all runs, one after another. Positions in
     /// [`ChunkRun`] count from the start of these bytes.
     Inline(Bytes),
+    /// In the write-ahead buffers of agents. Positions in [`ChunkRun`] count from the chunk's first
+    /// byte.
+    Journal {
+        /// Who has synced it, the agent itself included where it has.
+        copies: Vec<JournalCopy>,
+        /// Length of the chunk in bytes.
+        bytes: u64,
+        /// There are as many copies as the cluster asks for. If not, the high watermark stays below
+        /// the chunk until it is settled, and when the registration ends before, its offsets become a
+        /// gap.
+        stable: bool,
+    },
+}
+
+/// A durable copy of a chunk in a write-ahead buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JournalCopy {
+    /// Whose buffer.
+    pub agent: AgentId,
+    /// Which incarnation of it ([`AnnounceAgent::journal`]).
+    pub journal: u128,
 }
 
 /// The batches of one partition within a chunk.
@@ -406,6 +527,13 @@ pub enum Outcome {
     ProducerIds(ProducerId),
     /// See [`Command::AdvanceLogStart`]: the log start offset as it is now.
     LogStart(Offset),
+    /// See [`Command::Compact`]: which stretches were replaced, in their order.
+    Compacted(Vec<bool>),
+    /// See [`Command::AdvanceLogStarts`]: the log start offsets as they are now, -1 for a partition
+    /// that is not there.
+    LogStarts(Vec<Offset>),
+    /// See [`Command::Purge`]: how many runs of deleted topics are left.
+    Purged(u64),
 }
 
 /// Why a command changed nothing.

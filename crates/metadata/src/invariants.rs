@@ -52,6 +52,7 @@ fn partitions(state: &State) -> Result<(), String> {
                     object.runs += 1;
                     object.end = object.end.max(end);
                 }
+                _ => {}
             }
         }
     }

@@ -31,12 +31,13 @@ mod testing;
 mod tests;
 
 pub use command::{
-    AdvanceLogStart, AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command,
-    CommitOffsets, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, GroupMember, GroupRecord,
+    AdvanceLogStart, AgentOrigin, AnnounceAgent, BatchOutcome, BatchStamp, Change, ChunkRun,
+    Command, CommitOffsets, Compact, CompactStretch, CompactedObject, CompactedPlace, CompactedRun,
+    ConfigChange, ConfigOp, ConfigTarget, CreateTopic, GroupMember, GroupRecord, JournalCopy,
     Location, OffsetCommit, Outcome, PartitionSequenced, ProducerStamp, PutGroup, Refusal,
     RegisterAgent, Sequence, Settle, SettleRun,
 };
 pub use producers::{ProducerBatch, ProducerState};
-pub use runs::{Partition, Run, RunLocation};
+pub use runs::{JournalChunkId, Partition, Run, RunLocation};
 pub use snapshot::SnapshotError;
-pub use state::{Agent, CommittedOffset, Group, Standing, State, Topic};
+pub use state::{Agent, CommittedOffset, Group, JournalChunk, Standing, State, Topic};

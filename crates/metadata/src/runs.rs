@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use alluvium_types::{Millis, ObjectId, Offset, PartitionIndex, ProducerId};
+use alluvium_types::{
+    AgentEpoch, AgentId, ChunkNumber, Millis, ObjectId, Offset, PartitionIndex, ProducerId,
+};
 
 use crate::command::SettleRun;
 use crate::producers::{ProducerState, Producers};
@@ -37,6 +39,36 @@ pub enum RunLocation {
     },
     /// Here. Exactly the run's bytes.
     Inline(Bytes),
+    /// In the write-ahead buffers that [`State::journal_chunk`](crate::State::journal_chunk) names,
+    /// from `position` of the chunk on.
+    Journal {
+        /// Which chunk.
+        chunk: JournalChunkId,
+        /// First byte within the chunk.
+        position: u64,
+    },
+    /// In an object, from `position` on. The batches bear their own offsets in their headers, and
+    /// some offsets of the run have no record: keys were compacted.
+    Sparse {
+        /// Which.
+        object: ObjectId,
+        /// First byte.
+        position: u64,
+    },
+    /// No record is left at these offsets, or none was ever there: all keys were compacted away, or
+    /// the chunk was lost before anybody could read it. The run's length is 0.
+    Gap,
+}
+
+/// A chunk in write-ahead buffers: the registration that sealed it, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JournalChunkId {
+    /// Who sealed it.
+    pub agent: AgentId,
+    /// Under which registration.
+    pub epoch: AgentEpoch,
+    /// Its number.
+    pub chunk: ChunkNumber,
 }
 
 impl Run {
@@ -44,7 +76,7 @@ impl Run {
     pub(crate) const fn inline(&self) -> Option<&Bytes> {
         match &self.location {
             RunLocation::Inline(bytes) => Some(bytes),
-            RunLocation::Object { .. } => None,
+            _ => None,
         }
     }
 
@@ -153,6 +185,12 @@ impl Partition {
     #[must_use]
     pub const fn last_stable_offset(&self) -> Offset {
         self.high_watermark()
+    }
+
+    /// Below this offset each key is there once (log compaction); 0 when nothing was compacted.
+    #[must_use]
+    pub const fn clean_to(&self) -> Offset {
+        0
     }
 
     /// All runs, in the order of their offsets.

@@ -59,6 +59,9 @@ impl PlannedRun {
     pub(super) fn new(run: &Run, state: &State) -> Self {
         let place = match &run.location {
             RunLocation::Inline(bytes) => Place::Inline(bytes.clone()),
+            RunLocation::Journal { .. } | RunLocation::Sparse { .. } | RunLocation::Gap => {
+                Place::Nowhere(alluvium_types::ObjectId(0))
+            }
             RunLocation::Object { object, position } => match state.object_bytes(*object) {
                 Some(bytes) => {
                     let object = ObjectRef {

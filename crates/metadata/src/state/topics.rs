@@ -286,6 +286,7 @@ impl State {
             RunLocation::Inline(_) => {
                 self.inline_bytes = self.inline_bytes.saturating_sub(run.length);
             }
+            _ => {}
         }
     }
 }

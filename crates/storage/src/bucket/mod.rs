@@ -12,6 +12,7 @@
 //! - `store`: the seam for another store. `prove`: what a store must show before it is used. `meter`: counts of requests.
 
 mod bootstrap;
+mod cause;
 mod error;
 mod folder;
 mod meter;
@@ -35,6 +36,7 @@ use meter::{Meter, Operation};
 use objects::Objects;
 use url::{StoreUrl, check_key, check_prefix};
 
+pub use cause::Cause;
 pub use error::{BucketError, Failure, OpenError};
 pub use meter::Requests;
 pub use store::Store;
@@ -52,6 +54,7 @@ const COMPARE_BYTES: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Bucket {
     inner: Arc<Inner>,
+    cause: Cause,
 }
 
 #[derive(Debug)]
@@ -189,7 +192,23 @@ impl Bucket {
                 backend,
                 meter: Meter::new(),
             }),
+            cause: Cause::Other,
         }
+    }
+
+    /// The same bucket, whose requests are counted as made for `cause`.
+    #[must_use]
+    pub fn for_cause(&self, cause: Cause) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            cause,
+        }
+    }
+
+    /// What its requests are made for.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        self.cause
     }
 
     /// The URL it was opened with.

@@ -1,0 +1,1 @@
+//! Whether manifests and bucket agree.

@@ -1,0 +1,52 @@
+//! Keeps the bucket small and the log what its policy says. Runs in every agent.
+//!
+//! - [`merge`]: object compaction. Small objects become large ones in which a partition's bytes lie
+//!   together.
+//! - [`clean`]: log compaction. Of each key the newest record stays.
+//! - [`retention`]: old or too many bytes go; log starts rise.
+//! - [`sweep`]: deletes what no manifest names any more, and what none ever named.
+//! - [`fsck`]: whether manifests and bucket agree.
+//!
+//! Nobody hands out the work. What there is to do follows from the metadata's state, and who does it
+//! from rendezvous hashing over the live agents ([`ownership`]): every agent comes to the same answer.
+//! Where two do the same for a moment, because one's view lags, the quorum takes the first and leaves
+//! the second as it is: each command names what it replaces.
+
+pub mod clean;
+pub mod fsck;
+pub mod merge;
+pub mod ownership;
+pub mod policy;
+pub mod retention;
+pub mod sweep;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use alluvium_cluster::Metadata;
+use alluvium_metadata::AgentOrigin;
+use alluvium_storage::bucket::Bucket;
+use alluvium_types::Clock;
+
+pub use policy::{Policies, TopicPolicy};
+
+/// Who this agent is. Implemented by the agent's registration.
+pub trait Owner: Debug + Send + Sync + 'static {
+    /// The registration to act under; none while the lease is not valid.
+    fn origin(&self) -> Option<AgentOrigin>;
+}
+
+/// What every kind of work here needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// This agent.
+    pub owner: Arc<dyn Owner>,
+    /// The cluster's metadata.
+    pub metadata: Metadata,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// What topics want.
+    pub policies: Arc<dyn Policies>,
+}

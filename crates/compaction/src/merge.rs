@@ -1,0 +1,1 @@
+//! Object compaction: small objects become large ones.

@@ -1,0 +1,1 @@
+//! Log starts rise as records grow old or many.

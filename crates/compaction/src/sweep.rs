@@ -1,0 +1,1 @@
+//! Deletes what no manifest names.
