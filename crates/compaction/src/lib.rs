@@ -13,6 +13,7 @@
 //! the second as it is: each command names what it replaces.
 
 pub mod clean;
+mod config;
 pub mod fsck;
 pub mod merge;
 pub mod ownership;
@@ -21,13 +22,16 @@ pub mod retention;
 pub mod sweep;
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::AgentOrigin;
 use alluvium_storage::bucket::Bucket;
 use alluvium_types::Clock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+pub use config::CompactionConfig;
 pub use policy::{Policies, TopicPolicy};
 
 /// Who this agent is. Implemented by the agent's registration.
@@ -49,4 +53,66 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// What topics want.
     pub policies: Arc<dyn Policies>,
+}
+
+/// The tasks of an agent that look after the bucket.
+#[derive(Debug)]
+pub struct Compaction {
+    stop: CancellationToken,
+    tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
+}
+
+impl Compaction {
+    /// Starts them.
+    #[must_use]
+    pub fn start(config: CompactionConfig, context: Context) -> Self {
+        let stop = CancellationToken::new();
+        let tasks = vec![
+            (
+                "merges objects",
+                tokio::spawn(merge::run(context.clone(), config.clone(), stop.clone())),
+            ),
+            (
+                "cleans logs",
+                tokio::spawn(clean::run(context.clone(), config.clone(), stop.clone())),
+            ),
+            (
+                "raises log starts",
+                tokio::spawn(retention::run(
+                    context.clone(),
+                    config.clone(),
+                    stop.clone(),
+                )),
+            ),
+            (
+                "sweeps the bucket",
+                tokio::spawn(sweep::run(context, config, stop.clone())),
+            ),
+        ];
+        Self {
+            stop,
+            tasks: Mutex::new(tasks),
+        }
+    }
+
+    /// Stops them. What is under way is dropped: at worst an object stays that no run names.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for (task, handle) in tasks {
+            if let Err(error) = handle.await {
+                tracing::error!(%error, task, "a task did not stop cleanly");
+            }
+        }
+    }
+}
+
+impl Drop for Compaction {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, handle) in tasks.drain(..) {
+            handle.abort();
+        }
+    }
 }
