@@ -1,5 +1,7 @@
 //! What agents do for one another: keep copies of chunks, and share blocks of objects.
 
+mod choice;
+
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -7,6 +9,8 @@ use alluvium_metadata::{JournalChunkId, JournalCopy};
 use alluvium_types::{AgentId, ObjectId};
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use choice::{block_owner, journal_peers, peer_address};
 
 /// Why a peer did not do it.
 #[derive(Clone, Debug, thiserror::Error)]
