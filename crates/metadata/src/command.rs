@@ -9,6 +9,8 @@ use alluvium_types::{
     ProducerId, TopicId, TopicPartition,
 };
 
+use crate::runs::JournalChunkId;
+
 /// A change that somebody asks for. New kinds are added at the end: the number of a variant is part
 /// of the log format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -343,6 +345,11 @@ pub enum Location {
     /// In the write-ahead buffers of agents. Positions in [`ChunkRun`] count from the chunk's first
     /// byte.
     Journal {
+        /// Its name in those buffers: the registration under which it was written there, of the agent
+        /// that sequences it, and a number counted under that registration. Written before its place
+        /// in the agent's order is known, so it is not [`Sequence::chunk`], and the registration may be
+        /// one before that of the command.
+        chunk: JournalChunkId,
         /// Who has synced it, the agent itself included where it has.
         copies: Vec<JournalCopy>,
         /// Length of the chunk in bytes.
