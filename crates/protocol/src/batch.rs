@@ -28,7 +28,7 @@ pub(crate) const CODEC_BITS: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
-const DELETE_HORIZON_BIT: i16 = 0x40;
+pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// The header's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,13 @@ impl BatchHeader {
     #[must_use]
     pub const fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// From when on its tombstones may go (KIP-534, attribute bit 6): compaction puts this time in the
+    /// place of the base timestamp when it first meets them.
+    #[must_use]
+    pub fn delete_horizon(&self) -> Option<Millis> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
 
     fn check_produced(&self) -> Result<(), BatchError> {

@@ -4,6 +4,7 @@
 //! batches whose header has been patched ([`crate::batch::patched_head`]).
 
 mod build;
+mod clean;
 mod walk;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::batch::{BatchError, BatchHeader};
 use crate::compression::decompress;
 
 pub use build::{BatchOptions, encode, recompress};
+pub use clean::{RecordView, Retained, UnpackedBatch};
 use walk::{RawRecord, Records};
 
 /// A record.

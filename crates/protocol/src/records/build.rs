@@ -75,7 +75,7 @@ pub fn recompress(batch: &Bytes, codec: Codec, limit: usize) -> Result<Bytes, Ba
 }
 
 /// Puts the header in front of the compressed records; its length and CRC are filled in here.
-fn assemble(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Result<Bytes, BatchError> {
+pub(super) fn assemble(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Result<Bytes, BatchError> {
     let compressed;
     let payload = if codec == Codec::None {
         payload
@@ -140,7 +140,7 @@ fn write_record(
     Ok(())
 }
 
-fn length_number(length: usize) -> Result<i64, BatchError> {
+pub(super) fn length_number(length: usize) -> Result<i64, BatchError> {
     i32::try_from(length)
         .map(i64::from)
         .map_err(|_| BatchError::invalid(format!("{length} does not fit into a record")))
@@ -150,12 +150,12 @@ const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
-fn number_bytes(value: i64) -> usize {
+pub(super) fn number_bytes(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros();
     usize::try_from(bits.div_ceil(7)).unwrap_or(10)
 }
 
-fn put_number(out: &mut Vec<u8>, value: i64) {
+pub(super) fn put_number(out: &mut Vec<u8>, value: i64) {
     let mut value = zigzag(value);
     while value >= 0x80 {
         out.push(value.to_le_bytes()[0] | 0x80);

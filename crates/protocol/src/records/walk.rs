@@ -12,6 +12,10 @@ pub(super) struct RawRecord {
     pub(super) value: Option<Range<usize>>,
     header_count: i32,
     headers: Range<usize>,
+    /// All its bytes, its length in front included.
+    pub(super) whole: Range<usize>,
+    /// Where the bytes behind its timestamp begin.
+    pub(super) after_timestamp: usize,
 }
 
 /// A header's name and value, as ranges of the payload.
@@ -151,6 +155,7 @@ impl Cursor<'_> {
     }
 
     fn record(&mut self) -> Result<RawRecord, BatchError> {
+        let start = self.at;
         let body = self
             .field()?
             .ok_or_else(|| self.invalid("record of length -1"))?;
@@ -164,6 +169,7 @@ impl Cursor<'_> {
         }
         inside.at += 1;
         let timestamp_delta = inside.varlong()?;
+        let after_timestamp = inside.at;
         let offset_delta = inside.varint()?;
         let key = inside.field()?;
         let value = inside.field()?;
@@ -187,6 +193,8 @@ impl Cursor<'_> {
             value,
             header_count,
             headers,
+            whole: start..body.end,
+            after_timestamp,
         })
     }
 }
