@@ -5,8 +5,10 @@
 //! - [`bucket`]: one narrow interface to S3, a folder or memory.
 //! - [`cache`]: blocks of immutable objects, in memory.
 //! - [`journal`]: an append-only log on the local disk; the Raft log lives in one.
+//! - [`write_ahead`]: chunks on the local disk until they are in the bucket, over a journal.
 //! - [`blocking`]: work that waits for a disk, kept off the async threads.
 //! - [`watch`]: a value that others wait for, for what a simulation must be able to repeat.
+//! - [`sick`]: a store that misbehaves on purpose, for tests and benchmarks.
 //! - [`conformance`]: what every store must do, for tests.
 //!
 //! Objects flow from a caller's buffers to [`bucket::Bucket::create`] uncopied, and back through
@@ -19,6 +21,8 @@ pub mod cache;
 pub mod conformance;
 pub mod disk;
 pub mod journal;
+pub mod sick;
 pub mod watch;
+pub mod write_ahead;
 
 pub use blocking::{Blocked, blocking};

@@ -241,6 +241,7 @@ impl Admin {
             // The upload is gone: completed by an earlier attempt whose answer was lost.
             (Some(409 | 412), _) | (_, "NoSuchUpload") => Failure::Exists,
             (Some(401 | 403 | 501), _) => Failure::Denied(refusal.words),
+            (Some(429 | 503), _) => Failure::SlowDown(refusal.words),
             _ => Failure::Unavailable(refusal.words),
         })
     }

@@ -66,6 +66,8 @@ pub enum Failure {
     Denied(String),
     /// Perhaps later, in the store's words. A write may have happened all the same.
     Unavailable(String),
+    /// Later, and with fewer requests, in the store's words (S3: 503 SlowDown).
+    SlowDown(String),
 }
 
 /// Longest text of a store that is passed on.
@@ -77,7 +79,29 @@ impl Failure {
         match self {
             Self::NotFound => "not found",
             Self::Exists => "it exists already",
-            Self::Denied(reason) | Self::Unavailable(reason) => reason,
+            Self::Denied(reason) | Self::Unavailable(reason) | Self::SlowDown(reason) => reason,
+        }
+    }
+
+    /// Whether it may be gone when the request is repeated.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::SlowDown(_))
+    }
+
+    /// One that may pass, told apart by the store's words.
+    pub(super) fn passing(reason: String) -> Self {
+        const FEWER: [&str; 5] = [
+            "SlowDown",
+            "503 Service Unavailable",
+            "429 Too Many Requests",
+            "TooManyRequests",
+            "RequestLimitExceeded",
+        ];
+        if FEWER.iter().any(|word| reason.contains(word)) {
+            Self::SlowDown(reason)
+        } else {
+            Self::Unavailable(reason)
         }
     }
 
@@ -109,7 +133,7 @@ impl Failure {
             | Store::NotSupported { .. }
             | Store::NotImplemented { .. }
             | Store::UnknownConfigurationKey { .. } => Self::Denied(words(error)),
-            _ => Self::Unavailable(words(error)),
+            _ => Self::passing(words(error)),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One narrow interface to S3, a folder or memory. Objects are never overwritten.
 //!
 //! Consistency: an object is there whole or not at all; a listing shows what was created before it.
-//! Retries: inside, with jittered back-off, for about a minute; then [`BucketError::Unavailable`].
+//! Retries: inside, with jittered back-off, a few times and while the bucket's budget of retries
+//! lasts; then [`BucketError::Unavailable`]. A store that asks for fewer requests gets fewer; an
+//! attempt that hangs is given up after a time that grows with its size.
 //! Cancellation: dropping a call may or may not have created the object; the same call repeated finds
 //! its own bytes and succeeds. Keys: no key may be another key's folder (a folder, and some S3
 //! servers, cannot have both `a` and `a/b`).
@@ -9,43 +11,49 @@
 //! - `url`: which store; which keys. `error`: every store's errors, translated in one place.
 //! - `folder`: `file://`. `objects`: `memory://` and `s3://` through `object_store`.
 //! - `s3`: region, endpoint and credentials. `bootstrap`: what only the AWS SDK can do.
-//! - `store`: the seam for another store. `prove`: what a store must show before it is used. `meter`: counts of requests.
+//! - `store`: the seam for another store. `prove`: what a store must show before it is used.
+//! - `request`: the way of every request: `pace` (its turn), `deadline`, `meter` (counts by cause),
+//!   `vitals` (how the store does), `retry`.
 
+mod backend;
 mod bootstrap;
 mod cause;
+mod deadline;
 mod error;
 mod folder;
 mod meter;
 mod objects;
+mod pace;
 mod prove;
+mod request;
+mod retry;
 mod s3;
 mod store;
 mod url;
+mod vitals;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use alluvium_types::{Millis, random};
+use alluvium_types::Millis;
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use crate::disk::Disk;
+use crate::sick::{SickStore, Sickness};
+use backend::Backend;
 use folder::Folder;
-use meter::{Meter, Operation};
+use meter::Operation;
 use objects::Objects;
+use request::Requester;
+use retry::Attempts;
 use url::{StoreUrl, check_key, check_prefix};
 
 pub use cause::Cause;
 pub use error::{BucketError, Failure, OpenError};
 pub use meter::Requests;
 pub use store::Store;
-
-/// How long a create is tried again after a failure that may pass.
-const CREATE_SECONDS: u64 = 60;
-
-/// How often.
-const CREATE_ATTEMPTS: u32 = 4;
+pub use url::plain_url;
+pub use vitals::{Health, Latency};
 
 /// Bytes read at once where an object is compared with what should be in it.
 const COMPARE_BYTES: u64 = 4 << 20;
@@ -61,7 +69,7 @@ pub struct Bucket {
 struct Inner {
     url: Arc<str>,
     backend: Backend,
-    meter: Meter,
+    requester: Requester,
 }
 
 /// An object as a listing shows it.
@@ -75,74 +83,12 @@ pub struct ObjectMeta {
     pub modified: Millis,
 }
 
-/// The store itself: plain requests, nothing repeated, nothing forgiven.
-#[derive(Debug)]
-enum Backend {
-    Folder(Folder),
-    Objects(Objects),
-    Given(Arc<dyn Store>),
-}
-
-impl Backend {
-    /// Creates an object; fails with [`Failure::Exists`] when the key is taken, by whatever bytes.
-    async fn put(&self, key: &str, parts: &[Bytes]) -> Result<(), Failure> {
-        match self {
-            Self::Folder(folder) => folder.put(key, parts).await,
-            Self::Objects(objects) => objects.put(key, parts).await,
-            Self::Given(store) => store.put(key, parts).await,
-        }
-    }
-
-    async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
-        match self {
-            Self::Folder(folder) => folder.get(key, range).await,
-            Self::Objects(objects) => objects.get(key, range).await,
-            Self::Given(store) => store.get(key, range).await,
-        }
-    }
-
-    async fn head(&self, key: &str) -> Result<ObjectMeta, Failure> {
-        match self {
-            Self::Folder(folder) => folder.head(key).await,
-            Self::Objects(objects) => objects.head(key).await,
-            Self::Given(store) => store.head(key).await,
-        }
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, Failure> {
-        match self {
-            Self::Folder(folder) => folder.list(prefix, after, limit).await,
-            Self::Objects(objects) => objects.list(prefix, after, limit).await,
-            Self::Given(store) => store.list(prefix, after, limit).await,
-        }
-    }
-
-    async fn delete(&self, key: &str) -> Result<(), Failure> {
-        match self {
-            Self::Folder(folder) => folder.delete(key).await,
-            Self::Objects(objects) => objects.delete(key).await,
-            Self::Given(store) => store.delete(key).await,
-        }
-    }
-
-    /// Makes an object durable that was found to be there.
-    async fn settle(&self, key: &str) -> Result<(), Failure> {
-        match self {
-            Self::Folder(folder) => folder.settle(key).await,
-            Self::Objects(_) | Self::Given(_) => Ok(()),
-        }
-    }
-}
-
 impl Bucket {
     /// Opens `s3://bucket/prefix`, `file:///folder` or `memory://`, making the bucket or folder when
     /// it is missing, and proves it: a conditional write, the same write again (which must be
     /// refused), a read, a ranged read, a listing, a delete.
+    ///
+    /// `sick:PROFILE[,key=value…]:URL` is one of those made to misbehave ([`crate::sick`]), for tests.
     ///
     /// Install the metrics recorder before.
     ///
@@ -150,9 +96,10 @@ impl Bucket {
     /// The URL is malformed, or the store cannot be reached, refuses, or does not honour conditional
     /// writes.
     pub async fn open(url: &str, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let backend = Self::backend(url, disk).await?;
-        prove::prove(&backend, url).await?;
-        Ok(Self::of(url, backend))
+        let (sickness, plain) = Sickness::of_url(url)?;
+        let backend = Self::backend(plain, disk).await?;
+        prove::prove(&backend, plain).await?;
+        Ok(Self::of(url, Self::ailing(backend, sickness)))
     }
 
     /// Opens a store for reading, with no proof and nothing made: for tools that look at what is
@@ -161,14 +108,15 @@ impl Bucket {
     /// # Errors
     /// The URL is malformed, or a folder is not there.
     pub async fn open_existing(url: &str, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let backend = match StoreUrl::parse(url)? {
+        let (sickness, plain) = Sickness::of_url(url)?;
+        let backend = match StoreUrl::parse(plain)? {
             StoreUrl::Folder(root) => Backend::Folder(Folder::existing(root, disk)),
             StoreUrl::Memory => Backend::Objects(Objects::memory()),
             StoreUrl::S3 { bucket, prefix } => {
                 Backend::Objects(s3::existing(&bucket, prefix).await?)
             }
         };
-        Ok(Self::of(url, backend))
+        Ok(Self::of(url, Self::ailing(backend, sickness)))
     }
 
     async fn backend(url: &str, disk: Arc<dyn Disk>) -> Result<Backend, OpenError> {
@@ -177,6 +125,21 @@ impl Bucket {
             StoreUrl::Memory => Backend::Objects(Objects::memory()),
             StoreUrl::S3 { bucket, prefix } => Backend::Objects(s3::open(&bucket, prefix).await?),
         })
+    }
+
+    fn ailing(backend: Backend, sickness: Option<Sickness>) -> Backend {
+        match sickness {
+            Some(sickness) => {
+                Backend::Given(Arc::new(SickStore::new(sickness, Arc::new(backend))))
+            }
+            None => backend,
+        }
+    }
+
+    /// A store in memory, to be wrapped.
+    #[must_use]
+    pub fn memory() -> Arc<dyn Store> {
+        Arc::new(Backend::Objects(Objects::memory()))
     }
 
     /// A bucket over a store of the caller's, under a name for messages. It is not proved.
@@ -190,7 +153,7 @@ impl Bucket {
             inner: Arc::new(Inner {
                 url: url.into(),
                 backend,
-                meter: Meter::new(),
+                requester: Requester::new(),
             }),
             cause: Cause::Other,
         }
@@ -220,33 +183,63 @@ impl Bucket {
     /// Requests made so far, by all clones.
     #[must_use]
     pub fn requests(&self) -> Requests {
-        self.inner.meter.snapshot()
+        self.inner.requester.meter.snapshot()
+    }
+
+    /// The same by what they were made for; every cause once.
+    #[must_use]
+    pub fn requests_by_cause(&self) -> Vec<(Cause, Requests)> {
+        let of = |cause| (cause, self.inner.requester.meter.of_cause(cause));
+        Cause::ALL.map(of).to_vec()
+    }
+
+    /// How the store does, by all that was asked of it through any clone.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.requester.health()
+    }
+
+    /// How long creates of about so many bytes take lately; `None` while too few were made.
+    #[must_use]
+    pub fn put_latency(&self, bytes: u64) -> Option<Latency> {
+        let vitals = &self.inner.requester.vitals;
+        vitals.latency(Operation::Put, bytes)
+    }
+
+    /// How long reads of about so many bytes take lately; `None` while too few were made.
+    #[must_use]
+    pub fn get_latency(&self, bytes: u64) -> Option<Latency> {
+        let vitals = &self.inner.requester.vitals;
+        vitals.latency(Operation::Get, bytes)
     }
 
     /// Creates an object from `parts`. Durable when it returns. Equal bytes under the same key count
     /// as success, so the call may be repeated.
     ///
-    /// Large objects go up in several requests; the object appears with the last of them.
+    /// Objects above 16 MiB go up in several requests where the store has such; the object appears
+    /// with the last of them. Nothing is copied.
     ///
     /// # Errors
     /// [`BucketError::AlreadyExists`] when other bytes have the key.
     pub async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), BucketError> {
         self.checked(Operation::Put, key, check_key(key))?;
-        let started = Instant::now();
+        let (inner, requester) = (&self.inner, &self.inner.requester);
         let length = parts.iter().map(|part| part.len() as u64).sum();
-        let mut attempt = 0;
+        let billed = inner.backend.requests_of_put(length);
+        let mut attempts = Attempts::new();
         loop {
-            let put = self.inner.backend.put(key, &parts);
-            let failure = match self
-                .inner
-                .meter
-                .measure(Operation::Put, put, |()| length)
-                .await
-            {
+            let put = inner.backend.put(key, &parts);
+            let asked = request::Asked {
+                cause: self.cause,
+                operation: Operation::Put,
+                bytes: length,
+                billed,
+            };
+            let failure = match requester.once(asked, put, |()| length).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Exists) => match self.holds(key, length, &parts).await? {
                     Some(true) => {
-                        let settled = self.inner.backend.settle(key).await;
+                        let settled = inner.backend.settle(key).await;
                         return settled.map_err(|f| self.error(Operation::Put, key, f));
                     }
                     Some(false) => return Err(self.error(Operation::Put, key, Failure::Exists)),
@@ -257,17 +250,23 @@ impl Bucket {
                 },
                 Err(failure) => failure,
             };
-            attempt += 1;
-            let passing = matches!(failure, Failure::Unavailable(_));
-            if !passing
-                || attempt == CREATE_ATTEMPTS
-                || started.elapsed().as_secs() >= CREATE_SECONDS
-            {
+            if !requester.retries.again(&mut attempts, &failure).await {
                 return Err(self.error(Operation::Put, key, failure));
             }
-            let limit = 100 << attempt;
-            let pause = Duration::from_millis(random::range(limit / 2..limit));
-            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// [`Self::equals`], asked again before it is believed that the bytes differ: the store's
+    /// answer may have been damaged on the way.
+    async fn holds(
+        &self,
+        key: &str,
+        length: u64,
+        parts: &[Bytes],
+    ) -> Result<Option<bool>, BucketError> {
+        match self.equals(key, length, parts).await? {
+            Some(false) => self.equals(key, length, parts).await,
+            held => Ok(held),
         }
     }
 
@@ -275,7 +274,7 @@ impl Bucket {
     ///
     /// Asked after a create found the key taken: by this very call, where an answer was lost and the
     /// request repeated, or by someone else.
-    async fn holds(
+    async fn equals(
         &self,
         key: &str,
         length: u64,
@@ -321,13 +320,19 @@ impl Bucket {
     /// [`BucketError::NotFound`]; [`BucketError::Denied`] when the object is shorter than the range.
     pub async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
         self.checked(Operation::Get, key, check_key(key))?;
-        let get = self.inner.backend.get(key, range);
-        let read = self
-            .inner
-            .meter
-            .measure(Operation::Get, get, |bytes| bytes.len() as u64)
-            .await;
-        read.map_err(|failure| self.error(Operation::Get, key, failure))
+        let wanted = range.end.saturating_sub(range.start);
+        let get = || async {
+            let bytes = self.inner.backend.get(key, range.clone()).await?;
+            if bytes.len() as u64 == wanted {
+                return Ok(bytes);
+            }
+            let got = bytes.len();
+            Err(Failure::Unavailable(format!(
+                "the answer ended after {got} of {wanted} bytes"
+            )))
+        };
+        let length = |bytes: &Bytes| bytes.len() as u64;
+        self.request(Operation::Get, key, wanted, get, length).await
     }
 
     /// An object's length.
@@ -336,9 +341,8 @@ impl Bucket {
     /// [`BucketError::NotFound`].
     pub async fn head(&self, key: &str) -> Result<ObjectMeta, BucketError> {
         self.checked(Operation::Head, key, check_key(key))?;
-        let head = self.inner.backend.head(key);
-        let found = self.inner.meter.measure(Operation::Head, head, |_| 0).await;
-        found.map_err(|failure| self.error(Operation::Head, key, failure))
+        let head = || self.inner.backend.head(key);
+        self.request(Operation::Head, key, 0, head, |_| 0).await
     }
 
     /// Up to `limit` objects whose keys begin with `prefix` and come after `after`, by key.
@@ -353,9 +357,8 @@ impl Bucket {
     ) -> Result<Vec<ObjectMeta>, BucketError> {
         let wrong = check_prefix(prefix).or_else(|| after.and_then(check_prefix));
         self.checked(Operation::List, prefix, wrong)?;
-        let list = self.inner.backend.list(prefix, after, limit);
-        let found = self.inner.meter.measure(Operation::List, list, |_| 0).await;
-        found.map_err(|failure| self.error(Operation::List, prefix, failure))
+        let list = || self.inner.backend.list(prefix, after, limit);
+        self.request(Operation::List, prefix, 0, list, |_| 0).await
     }
 
     /// Deletes an object; one that is not there is no error.
@@ -364,16 +367,35 @@ impl Bucket {
     /// The store's.
     pub async fn delete(&self, key: &str) -> Result<(), BucketError> {
         self.checked(Operation::Delete, key, check_key(key))?;
-        let delete = self.inner.backend.delete(key);
-        match self
-            .inner
-            .meter
-            .measure(Operation::Delete, delete, |()| 0)
+        let delete = || async {
+            match self.inner.backend.delete(key).await {
+                Err(Failure::NotFound) => Ok(()),
+                deleted => deleted,
+            }
+        };
+        self.request(Operation::Delete, key, 0, delete, |()| 0)
             .await
-        {
-            Ok(()) | Err(Failure::NotFound) => Ok(()),
-            Err(failure) => Err(self.error(Operation::Delete, key, failure)),
-        }
+    }
+
+    /// Makes a request, again while that may help.
+    async fn request<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        operation: Operation,
+        key: &str,
+        bytes: u64,
+        attempt: impl Fn() -> F,
+        length: impl Fn(&T) -> u64,
+    ) -> Result<T, BucketError> {
+        let asked = request::Asked {
+            cause: self.cause,
+            operation,
+            bytes,
+            billed: 1,
+        };
+        let answer = self.inner.requester.repeatedly(asked, attempt, length);
+        answer
+            .await
+            .map_err(|failure| self.error(operation, key, failure))
     }
 
     fn checked(
@@ -417,7 +439,7 @@ impl Bucket {
                 key,
                 reason,
             },
-            Failure::Unavailable(reason) => BucketError::Unavailable {
+            Failure::Unavailable(reason) | Failure::SlowDown(reason) => BucketError::Unavailable {
                 store,
                 operation,
                 key,

@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use alluvium_types::random;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::memory::InMemory;
-use object_store::multipart::MultipartStore;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{GetOptions, MultipartId, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::bootstrap::Admin;
 use super::error::Failure;
@@ -23,11 +25,17 @@ const MULTIPART_BYTES: u64 = 16 << 20;
 /// Bytes of one part; S3 asks for at least 5 MiB.
 const PART_BYTES: u64 = 8 << 20;
 
-/// Most parts of one object.
-const PARTS: u64 = 10_000;
+/// Parts of one object, if they are not too small: each is a request and costs money.
+const PARTS: u64 = 4;
 
-/// Parts under way at the same time.
+/// Parts of one object under way at the same time.
 const PARTS_AT_ONCE: usize = 4;
+
+/// Attempts at one part; the others need not go up again because of it.
+const PART_ATTEMPTS: u32 = 3;
+
+/// Requests of an upload besides its parts: one begins it, one completes it.
+const AROUND_PARTS: u64 = 2;
 
 /// A prefix of a store.
 #[derive(Debug)]
@@ -89,8 +97,7 @@ impl Objects {
         let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
         match &self.s3 {
             Some(s3) if length > MULTIPART_BYTES => {
-                let part_bytes = PART_BYTES.max(length.div_ceil(PARTS - 1));
-                s3.put_in_parts(&self.path(key), split(parts, part_bytes))
+                s3.put_in_parts(&self.path(key), split(parts, part_bytes(length)))
                     .await
             }
             _ => {
@@ -101,6 +108,15 @@ impl Objects {
                     .map(drop)
                     .map_err(|error| Failure::of_store(&error))
             }
+        }
+    }
+
+    /// Requests that a put of so many bytes is made of.
+    pub(super) fn requests_of_put(&self, bytes: u64) -> u64 {
+        if self.s3.is_some() && bytes > MULTIPART_BYTES {
+            bytes.div_ceil(part_bytes(bytes)) + AROUND_PARTS
+        } else {
+            1
         }
     }
 
@@ -132,10 +148,12 @@ impl Objects {
             Ok(_) => Err(past_end(self.head(key).await?.bytes, &range)),
             Err(error) => match Failure::of_store(&error) {
                 // A range that begins past the end is an error like any other to the library.
-                Failure::Unavailable(reason) => match self.head(key).await {
-                    Ok(found) if found.bytes < range.end => Err(past_end(found.bytes, &range)),
-                    _ => Err(Failure::Unavailable(reason)),
-                },
+                Failure::Unavailable(reason) if self.s3.is_none() || reason.contains("416") => {
+                    match self.head(key).await {
+                        Ok(found) if found.bytes < range.end => Err(past_end(found.bytes, &range)),
+                        _ => Err(Failure::Unavailable(reason)),
+                    }
+                }
                 failure => Err(failure),
             },
         }
@@ -240,7 +258,7 @@ impl S3 {
         let failed = |error: object_store::Error| Failure::of_store(&error);
         let id = self.store.create_multipart(path).await.map_err(failed)?;
         let numbered = stream::iter(parts.into_iter().enumerate());
-        let uploads = numbered.map(|(number, part)| self.store.put_part(path, &id, number, part));
+        let uploads = numbered.map(|(number, part)| self.put_part(path, &id, number, part));
         let uploaded = uploads
             .buffered(PARTS_AT_ONCE)
             .try_collect::<Vec<_>>()
@@ -250,7 +268,7 @@ impl S3 {
                 let tags = parts.into_iter().map(|part| part.content_id).collect();
                 self.admin.complete(path.as_ref(), &id, tags).await
             }
-            Err(error) => Err(failed(error)),
+            Err(failure) => Err(failure),
         };
         if completed.is_err() {
             // What is left of the upload costs money until the bucket's lifecycle rule removes it.
@@ -260,6 +278,35 @@ impl S3 {
         }
         completed
     }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        number: usize,
+        part: PutPayload,
+    ) -> Result<PartId, Failure> {
+        let mut attempt = 1;
+        loop {
+            let put = self.store.put_part(path, id, number, part.clone()).await;
+            let failure = match put {
+                Ok(part) => return Ok(part),
+                Err(error) => Failure::of_store(&error),
+            };
+            if attempt == PART_ATTEMPTS || !matches!(failure, Failure::Unavailable(_)) {
+                return Err(failure);
+            }
+            let limit = 200 << attempt;
+            let pause = Duration::from_millis(random::range(limit / 2..limit));
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+}
+
+/// Bytes of each part but the last of an object.
+fn part_bytes(length: u64) -> u64 {
+    PART_BYTES.max(length.div_ceil(PARTS))
 }
 
 /// Cuts an object into parts of `part_bytes`, without copying.
@@ -289,6 +336,14 @@ fn split(pieces: &[Bytes], part_bytes: u64) -> Vec<PutPayload> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_goes_up_in_few_parts_whatever_its_size() {
+        assert_eq!(part_bytes(17 << 20), 8 << 20);
+        assert_eq!(part_bytes(64 << 20), 16 << 20);
+        assert_eq!(part_bytes(256 << 20), 64 << 20);
+        assert_eq!(part_bytes((64 << 20) + 1), (16 << 20) + 1);
+    }
 
     #[test]
     fn parts_are_cut_at_equal_sizes_whatever_the_pieces() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Backend;
+use super::Store as _;
+use super::backend::Backend;
 use super::error::{Failure, OpenError};
 
 /// A store that answers none of the few requests in this time cannot carry a log.

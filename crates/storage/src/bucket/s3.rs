@@ -10,7 +10,7 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::aws::{AmazonS3Builder, AwsCredential};
-use object_store::{BackoffConfig, ClientOptions, CredentialProvider, RetryConfig};
+use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 use tokio::sync::Mutex;
 
 use super::bootstrap::Admin;
@@ -19,13 +19,8 @@ use super::objects::Objects;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One attempt of one request, body included: 8 MiB at no less than 280 KiB/s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// All attempts of one request.
-const RETRY_TIME: Duration = Duration::from_secs(60);
-
-const RETRIES: usize = 8;
+/// One HTTP request, body included. The bucket gives up sooner where there is less to transfer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Idle connections kept for the next requests.
 const IDLE_CONNECTIONS: usize = 64;
@@ -91,15 +86,11 @@ fn client_options(endpoint: Option<&str>) -> ClientOptions {
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
 }
 
+/// None: the bucket itself tries again, within a budget, and must hear of every refusal.
 fn retries() -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(10),
-            base: 2.0,
-        },
-        max_retries: RETRIES,
-        retry_timeout: RETRY_TIME,
+        max_retries: 0,
+        ..RetryConfig::default()
     }
 }
 

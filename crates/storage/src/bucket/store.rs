@@ -27,4 +27,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> Result<Vec<ObjectMeta>, Failure>;
     /// Deletes an object, if it is there.
     async fn delete(&self, key: &str) -> Result<(), Failure>;
+    /// Makes an object durable that was found to be there, put by who knows whom.
+    async fn settle(&self, _key: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+    /// Requests that a put of so many bytes is billed as: several where it goes up in parts.
+    fn requests_of_put(&self, _bytes: u64) -> u64 {
+        1
+    }
 }

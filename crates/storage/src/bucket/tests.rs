@@ -1,5 +1,7 @@
 mod faults;
 
+use std::time::Duration;
+
 use super::*;
 use crate::conformance;
 use crate::disk::{ForgetfulDisk, LocalDisk};
@@ -170,9 +172,44 @@ async fn requests_are_counted() {
         get: 1,
         delete: 1,
         head: 1,
-        list: 0,
         bytes_written: 5,
         bytes_read: 2,
+        ..Requests::default()
     };
     assert_eq!(bucket.clone().requests(), counted);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_cause() {
+    let bucket = Bucket::open("memory://", LocalDisk::shared())
+        .await
+        .unwrap();
+    let flush = bucket.for_cause(Cause::Flush);
+    flush.create("a", bytes("12345")).await.unwrap();
+    let miss = flush.for_cause(Cause::CacheMiss);
+    miss.read("a", 0..5).await.unwrap();
+    let mut all = Requests::default();
+    for (cause, requests) in bucket.requests_by_cause() {
+        let expected = match cause {
+            Cause::Flush => (1, 0, 5, 0),
+            Cause::CacheMiss => (0, 1, 0, 5),
+            _ => (0, 0, 0, 0),
+        };
+        let Requests { put, get, bytes_written, bytes_read, .. } = requests;
+        assert_eq!((put, get, bytes_written, bytes_read), expected, "{cause:?}");
+        all += requests;
+    }
+    assert_eq!(all, bucket.requests());
+}
+
+#[tokio::test]
+async fn a_large_object_arrives_whole() {
+    let bucket = Bucket::open("memory://", LocalDisk::shared())
+        .await
+        .unwrap();
+    let parts: Vec<Bytes> = (0..20).map(|n| Bytes::from(vec![n; 1 << 20])).collect();
+    bucket.create("large", parts.clone()).await.unwrap();
+    bucket.create("large", parts.clone()).await.unwrap();
+    let whole = bucket.read("large", 0..20 << 20).await.unwrap();
+    assert_eq!(whole, parts.concat());
 }

@@ -57,6 +57,14 @@ impl StoreUrl {
     }
 }
 
+/// A store's URL without the sickness that it is given for a test.
+#[must_use]
+pub fn plain_url(url: &str) -> &str {
+    let rest = url.strip_prefix("sick:");
+    let plain = rest.and_then(|rest| rest.split_once(':'));
+    plain.map_or(url, |(_, plain)| plain)
+}
+
 /// What is wrong with a key, if anything. Keys are the same for every store: ASCII letters, digits,
 /// `.`, `_`, `-` and `/`, at most 512 bytes, no part empty or beginning with a dot.
 pub(super) fn check_key(key: &str) -> Option<&'static str> {

@@ -184,7 +184,7 @@ async fn a_store_that_stays_down_is_unavailable_in_bounded_time() {
         ),
         "{error}"
     );
-    assert_eq!(bucket.requests().put, u64::from(CREATE_ATTEMPTS));
+    assert_eq!(bucket.requests().put, u64::from(retry::ATTEMPTS));
 }
 
 #[tokio::test]
