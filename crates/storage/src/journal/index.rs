@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use super::record::ALIGN;
 
+/// Most entries that damage may have taken with it; what claims more is damage itself.
+const MOST_LOST: u64 = 1 << 24;
+
 /// First and next index of a log, and what was purged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bounds {
@@ -74,6 +77,12 @@ impl Location {
         }
     }
 
+    /// Of an entry that was lost with a damaged piece of its file. No segment has this number.
+    const LOST: Self = Self {
+        segment: 0,
+        unit: 0,
+    };
+
     pub(super) fn position(self) -> u64 {
         u64::from(self.unit) * ALIGN
     }
@@ -95,6 +104,22 @@ impl Index {
         self.bounds.append(index)?;
         self.locations.push_back(location);
         Ok(())
+    }
+
+    /// Counts entries as lost, up to `index`, so that it can be appended. Says how many.
+    pub(super) fn lose_to(&mut self, index: u64) -> Result<u64, String> {
+        let range = self.bounds.range();
+        if range.is_empty() || index <= range.end {
+            return Ok(0);
+        }
+        let lost = index - range.end;
+        if lost > MOST_LOST {
+            return Err(format!("{lost} entries are missing before entry {index}"));
+        }
+        for index in range.end..index {
+            self.append(index, Location::LOST)?;
+        }
+        Ok(lost)
     }
 
     pub(super) fn truncate_after(&mut self, index: u64) {
@@ -125,6 +150,6 @@ impl Index {
         self.locations
             .iter()
             .map(|location| location.segment)
-            .next()
+            .find(|segment| *segment != Location::LOST.segment)
     }
 }

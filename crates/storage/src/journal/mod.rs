@@ -11,7 +11,7 @@
 //!   that older ones can go.
 //! - `index`: which entries there are and where, 8 bytes each.
 //! - `state`: what handles and the I/O thread share; `writer`: the thread's work; `runner`: the thread;
-//!   `recover`: opening.
+//!   `recover`: opening; `salvage`: opening what is damaged.
 //!
 //! Memory: the index, `tail_bytes` of entries, and whatever is queued: callers bound what they have
 //! submitted and not yet heard of. Entries keep the slices that they were given.
@@ -20,6 +20,7 @@ mod index;
 mod record;
 mod recover;
 mod runner;
+mod salvage;
 mod segment;
 mod state;
 mod writer;
@@ -35,6 +36,7 @@ use bytes::{Bytes, BytesMut};
 use crate::disk::Disk;
 use record::{Kind, Window};
 use runner::Runner;
+pub use salvage::Damage;
 use state::{Shared, Source};
 use writer::Writer;
 
@@ -171,7 +173,31 @@ impl Journal {
         dir: &Path,
         options: JournalOptions,
     ) -> Result<Self, JournalError> {
-        let mut recovered = recover::recover(disk, dir, options.segment_bytes)?;
+        Self::open_with(disk, dir, options, None)
+    }
+
+    /// As [`Self::open`], but damage before the torn end is left out and returned, and the rest is
+    /// there: reads end before an entry that was lost, and begin again behind it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn salvage(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: JournalOptions,
+    ) -> Result<(Self, Vec<Damage>), JournalError> {
+        let mut damages = Vec::new();
+        let journal = Self::open_with(disk, dir, options, Some(&mut damages))?;
+        Ok((journal, damages))
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: JournalOptions,
+        damages: Option<&mut Vec<Damage>>,
+    ) -> Result<Self, JournalError> {
+        let mut recovered = recover::recover(disk, dir, options.segment_bytes, damages)?;
         let index = std::mem::take(&mut recovered.index);
         let purged = index.bounds().purged();
         let (notes, live) = (recovered.notes.clone(), recovered.live.clone());
@@ -232,6 +258,45 @@ impl Journal {
             }
         }
         Ok(entries)
+    }
+
+    /// A piece of one of the newest entries, if it is in memory. Does not block.
+    #[must_use]
+    pub fn peek_piece(&self, index: u64, piece: Range<usize>) -> Option<Bytes> {
+        let end = index.checked_add(1)?;
+        let plan = self.handle.shared.lock().plan(index..end, 1).ok()?;
+        match plan.first()? {
+            (_, Source::Memory(payload)) => Some(piece_of(payload, piece)),
+            (_, Source::Disk(..)) => None,
+        }
+    }
+
+    /// A piece of one entry: none when there is no such entry (it was purged, or lost), and shorter
+    /// where the entry ends. From disk, the whole entry is read and checked. Blocks.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn read_piece(
+        &self,
+        index: u64,
+        piece: Range<usize>,
+    ) -> Result<Option<Bytes>, JournalError> {
+        let end = index.saturating_add(1);
+        let plan = self.handle.shared.lock().plan(index..end, 1);
+        let plan = match plan {
+            Err(JournalError::Purged { .. }) => return Ok(None),
+            plan => plan?,
+        };
+        let mut entries = Vec::new();
+        match plan.first() {
+            None => return Ok(None),
+            Some((_, Source::Memory(payload))) => return Ok(Some(piece_of(payload, piece))),
+            Some((_, Source::Disk(segment, _))) => {
+                self.read_run(segment, &plan, usize::MAX, &mut entries)?;
+            }
+        }
+        let payload = entries.pop().map(|(_, payload)| payload);
+        Ok(payload.map(|payload| piece_of(&[payload], piece)))
     }
 
     /// Entries of one segment, from disk.
@@ -317,6 +382,21 @@ impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
     }
+}
+
+/// A piece of what the parts make together; copied only where it crosses them.
+fn piece_of(parts: &[Bytes], piece: Range<usize>) -> Bytes {
+    let mut begin = 0;
+    let mut pieces = Vec::new();
+    for part in parts {
+        let end = begin + part.len();
+        let (from, to) = (piece.start.max(begin), piece.end.min(end));
+        if from < to {
+            pieces.push(part.slice(from - begin..to - begin));
+        }
+        begin = end;
+    }
+    join(&pieces)
 }
 
 fn join(parts: &[Bytes]) -> Bytes {

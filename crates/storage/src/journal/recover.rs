@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::index::{Index, Location};
+use super::salvage::{self, Damage};
 use super::record::{ALIGN, Kind, Record, WINDOW_BYTES, Window};
 use super::segment::{
     FileKind, Kept, Previous, SEGMENT_HEADER_BYTES, Segment, Segments, segment_bytes, write_zeros,
@@ -28,11 +29,13 @@ pub(super) struct Recovered {
     pub(super) notes: Notes,
 }
 
-/// Reads the folder, makes it when it is missing, and cuts a torn end.
+/// Reads the folder, makes it when it is missing, and cuts a torn end. Damage before it is an error,
+/// unless there is a list to note it in: then it is left out and the rest is taken.
 pub(super) fn recover(
     disk: Arc<dyn Disk>,
     dir: &Path,
     asked_bytes: u64,
+    mut damages: Option<&mut Vec<Damage>>,
 ) -> Result<Recovered, JournalError> {
     create_dir_durable(disk.as_ref(), dir).map_err(|error| JournalError::io(dir, &error))?;
     let mut segments = Segments {
@@ -41,7 +44,7 @@ pub(super) fn recover(
         segment_bytes: segment_bytes(asked_bytes),
         spare: None,
     };
-    let mut live = open_segments(&mut segments)?;
+    let (mut live, mut greatest) = open_segments(&mut segments, damages.as_deref_mut())?;
     let mut index = Index::default();
     let mut notes: Notes = std::array::from_fn(|_| None);
     let mut position = SEGMENT_HEADER_BYTES;
@@ -51,16 +54,30 @@ pub(super) fn recover(
             purged: None,
             notes: notes.clone(),
         };
-        let (segment, filled) = segments.make(1, Previous::default(), &kept, 0)?;
+        let sequence = std::mem::take(&mut greatest).saturating_add(1);
+        let (segment, filled) = segments.make(sequence, Previous::default(), &kept, 0)?;
         zeroed = filled;
+        position = segment.kept_end;
         live.push_back(Arc::new(segment));
     } else {
         for (segment, next) in live.iter().zip(live.iter().skip(1)) {
-            check_chain(segment, next)?;
-            replay(segment, Some(next.previous.end), &mut index, &mut notes)?;
+            let end = Some(next.previous.end);
+            match (check_chain(segment, next), damages.as_deref_mut()) {
+                (Ok(()), None) => _ = replay(segment, end, &mut index, &mut notes)?,
+                (Ok(()), Some(damages)) => {
+                    salvage::replay(segment, end, &mut index, &mut notes, damages)?;
+                }
+                (Err(error), None) => return Err(error),
+                (Err(_), Some(damages)) => {
+                    salvage::replay(segment, None, &mut index, &mut notes, damages)?;
+                }
+            }
         }
         if let Some(last) = live.back() {
-            position = replay(last, None, &mut index, &mut notes)?;
+            position = match damages {
+                None => replay(last, None, &mut index, &mut notes)?,
+                Some(damages) => salvage::replay(last, None, &mut index, &mut notes, damages)?,
+            };
             cut_torn_end(last, position)?;
         }
     }
@@ -84,7 +101,11 @@ pub(super) fn recover(
     })
 }
 
-fn open_segments(segments: &mut Segments) -> Result<VecDeque<Arc<Segment>>, JournalError> {
+/// Opens the segments, in order. Also returns the greatest sequence number that a file bears.
+fn open_segments(
+    segments: &mut Segments,
+    mut damages: Option<&mut Vec<Damage>>,
+) -> Result<(VecDeque<Arc<Segment>>, u32), JournalError> {
     let disk = Arc::clone(&segments.disk);
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -112,10 +133,43 @@ fn open_segments(segments: &mut Segments) -> Result<VecDeque<Arc<Segment>>, Jour
         disk.remove_file(&path).map_err(failed(&path))?;
     }
     found.sort();
-    let open = |(sequence, path): &(u32, PathBuf)| {
-        Segment::open(disk.as_ref(), path, *sequence).map(Arc::new)
+    let greatest = found.last().map_or(0, |(sequence, _)| *sequence);
+    let mut live = VecDeque::with_capacity(found.len());
+    for (sequence, path) in found {
+        match (
+            Segment::open(disk.as_ref(), &path, sequence),
+            damages.as_deref_mut(),
+        ) {
+            (Ok(segment), _) => live.push_back(Arc::new(segment)),
+            (Err(JournalError::Damaged { reason, .. }), Some(damages)) => {
+                damages.push(salvage::set_aside(disk.as_ref(), &path, reason)?);
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
+    if live.back().is_some_and(|last| last.sequence < greatest) {
+        // Nothing may be written behind what was set aside under the number that follows.
+        live.extend(continued(segments, &live, greatest)?);
+    }
+    Ok((live, greatest))
+}
+
+/// An empty segment behind all others.
+fn continued(
+    segments: &mut Segments,
+    live: &VecDeque<Arc<Segment>>,
+    greatest: u32,
+) -> Result<Option<Arc<Segment>>, JournalError> {
+    if live.is_empty() {
+        return Ok(None);
+    }
+    let kept = Kept {
+        purged: None,
+        notes: std::array::from_fn(|_| None),
     };
-    found.iter().map(open).collect()
+    let sequence = greatest.saturating_add(1);
+    let (segment, _) = segments.make(sequence, Previous::default(), &kept, 0)?;
+    Ok(Some(Arc::new(segment)))
 }
 
 /// A segment and the one after it must name each other.
@@ -177,7 +231,7 @@ fn replay(
     Ok(position)
 }
 
-fn apply(
+pub(super) fn apply(
     record: &Record,
     location: Location,
     index: &mut Index,
@@ -202,8 +256,41 @@ fn apply(
 fn cut_torn_end(segment: &Segment, position: u64) -> Result<(), JournalError> {
     let failed = |error| JournalError::io(&segment.path, &error);
     let file = segment.file.as_ref();
-    let mut window = Window::new(file, segment.capacity, 0);
     let mut torn_end = None;
+    let mut later = None;
+    records_behind(segment, position, |start, record| {
+        if record.batch > position {
+            later = Some(start);
+            return false;
+        }
+        torn_end = torn_end.max(Some(record.end));
+        true
+    })?;
+    if let Some(start) = later {
+        let reason = format!("no valid record, but there is a later one at byte {start}");
+        return Err(JournalError::damaged(&segment.path, position, &reason));
+    }
+    if let Some(end) = torn_end {
+        tracing::info!(
+            file = %segment.path.display(), position, bytes = end - position,
+            "cut the torn end of the journal: a write that was never acknowledged"
+        );
+        write_zeros(file, position, end)
+            .and_then(|()| file.sync())
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Shows every valid record that begins at or behind `position`, in order, until `visit` says no.
+pub(super) fn records_behind(
+    segment: &Segment,
+    position: u64,
+    mut visit: impl FnMut(u64, Record) -> bool,
+) -> Result<(), JournalError> {
+    let failed = |error| JournalError::io(&segment.path, &error);
+    let file = segment.file.as_ref();
+    let mut window = Window::new(file, segment.capacity, 0);
     let mut at = position;
     while at < segment.capacity {
         let chunk = file.read_at(at, WINDOW_BYTES).map_err(failed)?;
@@ -217,25 +304,14 @@ fn cut_torn_end(segment: &Segment, position: u64) -> Result<(), JournalError> {
             let Ok(record) = window.record(start, segment.generation).map_err(failed)? else {
                 continue;
             };
-            if record.batch > position {
-                let reason = format!("no valid record, but there is a later one at byte {start}");
-                return Err(JournalError::damaged(&segment.path, position, &reason));
+            if !visit(start, record) {
+                return Ok(());
             }
-            torn_end = torn_end.max(Some(record.end));
         }
         if chunk.len() < WINDOW_BYTES {
             break;
         }
         at += chunk.len() as u64;
-    }
-    if let Some(end) = torn_end {
-        tracing::info!(
-            file = %segment.path.display(), position, bytes = end - position,
-            "cut the torn end of the journal: a write that was never acknowledged"
-        );
-        write_zeros(file, position, end)
-            .and_then(|()| file.sync())
-            .map_err(failed)?;
     }
     Ok(())
 }
