@@ -19,7 +19,11 @@ pub(super) fn of(operation: Operation, bytes: u64) -> Duration {
         Operation::List => 30,
     });
     let transfer = Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND);
-    let large = if bytes > LARGE_BYTES { LARGE } else { Duration::ZERO };
+    let large = if bytes > LARGE_BYTES {
+        LARGE
+    } else {
+        Duration::ZERO
+    };
     base + transfer + large
 }
 

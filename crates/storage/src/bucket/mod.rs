@@ -129,9 +129,7 @@ impl Bucket {
 
     fn ailing(backend: Backend, sickness: Option<Sickness>) -> Backend {
         match sickness {
-            Some(sickness) => {
-                Backend::Given(Arc::new(SickStore::new(sickness, Arc::new(backend))))
-            }
+            Some(sickness) => Backend::Given(Arc::new(SickStore::new(sickness, Arc::new(backend)))),
             None => backend,
         }
     }

@@ -210,9 +210,6 @@ mod tests {
         let refused = turns.iter().filter(|turn| turn.is_err()).count();
         assert!(refused > 100, "{refused}");
         assert!(began.elapsed() <= LONGEST_WAIT + Duration::from_millis(2));
-        assert!(matches!(
-            turns.last(),
-            Some(Err(Failure::SlowDown(_)))
-        ));
+        assert!(matches!(turns.last(), Some(Err(Failure::SlowDown(_)))));
     }
 }

@@ -75,10 +75,7 @@ impl Requester {
             .meter
             .measure(cause, operation, billed, bounded, length)
             .await;
-        watch.ended(
-            answer.as_ref().is_err_and(Failure::is_passing),
-            timed_out,
-        );
+        watch.ended(answer.as_ref().is_err_and(Failure::is_passing), timed_out);
         match &answer {
             Err(Failure::SlowDown(_)) => self.pace.slow_down(),
             Err(Failure::Unavailable(_)) => {}

@@ -1,7 +1,7 @@
 //! How often a failed request is tried again, and how soon.
 //!
-//! Each bucket has a budget of retries: a retry takes one token, a success gives a fifth of one
-//! back, and time gives some. While a store fails for everybody the tokens run out, and each request
+//! Each bucket has a budget of retries: a retry takes one token, a success gives a quarter of
+//! one back, and time gives some. While a store fails for everybody the tokens run out, and each request
 //! is made once: a sick store gets about as many requests as a healthy one, not several times as many.
 
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ const LONGEST_PAUSE_MILLIS: u64 = 10_000;
 const CAPACITY: f64 = 100.0;
 
 /// Tokens that a success gives back.
-const PER_SUCCESS: f64 = 0.2;
+const PER_SUCCESS: f64 = 0.25;
 
 /// Tokens that a second gives back.
 const PER_SECOND: f64 = 2.0;
@@ -67,7 +67,10 @@ impl RetryBudget {
         let earned = now.duration_since(held.1).as_secs_f64() * PER_SECOND;
         let tokens = (held.0 + earned).min(CAPACITY);
         let allowed = tokens + more >= 0.0;
-        *held = (if allowed { tokens + more } else { tokens }.min(CAPACITY), now);
+        *held = (
+            if allowed { tokens + more } else { tokens }.min(CAPACITY),
+            now,
+        );
         allowed
     }
 
@@ -132,7 +135,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(retries(500).await, 20);
         (0..50).for_each(|_| budget.succeeded());
-        assert_eq!(retries(500).await, 10);
+        assert_eq!(retries(500).await, 12);
     }
 
     #[tokio::test(start_paused = true)]

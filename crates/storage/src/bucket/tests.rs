@@ -195,7 +195,13 @@ async fn requests_are_counted_by_cause() {
             Cause::CacheMiss => (0, 1, 0, 5),
             _ => (0, 0, 0, 0),
         };
-        let Requests { put, get, bytes_written, bytes_read, .. } = requests;
+        let Requests {
+            put,
+            get,
+            bytes_written,
+            bytes_read,
+            ..
+        } = requests;
         assert_eq!((put, get, bytes_written, bytes_read), expected, "{cause:?}");
         all += requests;
     }

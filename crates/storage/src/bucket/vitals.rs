@@ -251,12 +251,8 @@ impl Vitals {
         let mut known = self.known();
         let now = Instant::now();
         Health {
-            put: known
-                .samples(Operation::Put, 0)
-                .and_then(Samples::latency),
-            get: known
-                .samples(Operation::Get, 0)
-                .and_then(Samples::latency),
+            put: known.samples(Operation::Put, 0).and_then(Samples::latency),
+            get: known.samples(Operation::Get, 0).and_then(Samples::latency),
             recent_requests: known.ended.count(now),
             recent_failures: known.failed.count(now),
             is_browned_out: known.is_browned_out(now),
@@ -327,8 +323,14 @@ mod tests {
         }
         let put_latency = vitals.latency(Operation::Put, 64 << 10).unwrap();
         let millis = |time: Duration| time.as_millis();
-        assert!((40..60).contains(&millis(put_latency.p50)), "{put_latency:?}");
-        assert!((88..100).contains(&millis(put_latency.p95)), "{put_latency:?}");
+        assert!(
+            (40..60).contains(&millis(put_latency.p50)),
+            "{put_latency:?}"
+        );
+        assert!(
+            (88..100).contains(&millis(put_latency.p95)),
+            "{put_latency:?}"
+        );
         assert_eq!(vitals.latency(Operation::Put, 2 << 20), None);
         assert_eq!(vitals.latency(Operation::Get, 0), None);
         for _ in 0..SAMPLES {

@@ -25,12 +25,7 @@ pub struct Times {
 impl Times {
     const NONE: Self = Self::of(0.0, 0.0, 1.0, 0.0);
 
-    const fn of(
-        median_millis: f64,
-        millis_per_mebibyte: f64,
-        exponent: f64,
-        sigma: f64,
-    ) -> Self {
+    const fn of(median_millis: f64, millis_per_mebibyte: f64, exponent: f64, sigma: f64) -> Self {
         Self {
             median_millis,
             millis_per_mebibyte,

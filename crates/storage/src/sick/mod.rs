@@ -136,7 +136,7 @@ impl SickStore {
             sleep(OFF_DELAY).await;
             return Err(Failure::SlowDown("SlowDown: too many requests".to_owned()));
         }
-        if let Some(fault) = fate.fault {
+        if let Some(fault) = fate.fault.filter(|fault| *fault != Fault::Ambiguous) {
             self.counts.fault(kind, fault);
         }
         match fate.fault {
@@ -163,7 +163,8 @@ impl SickStore {
         if !fate.takes.is_zero() {
             sleep_until(began + fate.takes).await;
         }
-        if fate.fault == Some(Fault::Ambiguous) {
+        if fate.fault == Some(Fault::Ambiguous) && answer.is_ok() {
+            self.counts.fault(kind, Fault::Ambiguous);
             return Err(Failure::Unavailable("the answer was lost".to_owned()));
         }
         Ok((answer?, fate))
@@ -173,7 +174,11 @@ impl SickStore {
 /// Damages a body as its fate has it.
 fn damage(bytes: Bytes, fate: Fate) -> Bytes {
     // A share of a length is a length.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
     let place = (bytes.len() as f64 * fate.place) as usize;
     match fate.fault {
         Some(Fault::Truncated) => bytes.slice(..place.min(bytes.len().saturating_sub(1))),

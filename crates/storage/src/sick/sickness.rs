@@ -83,10 +83,7 @@ impl From<Profile> for Sickness {
             Profile::Zero => (Latencies::ZERO, [0.0; 6]),
             Profile::Standard => (Latencies::STANDARD, [0.0; 6]),
             Profile::Express => (Latencies::EXPRESS, [0.0; 6]),
-            Profile::BadDay => (
-                Latencies::BAD_DAY,
-                [0.05, 0.01, 0.002, 0.005, 0.002, 0.01],
-            ),
+            Profile::BadDay => (Latencies::BAD_DAY, [0.05, 0.01, 0.002, 0.005, 0.002, 0.01]),
         };
         Self {
             seed: None,

@@ -167,7 +167,7 @@ async fn a_hanging_request_is_ended_by_the_bucket_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_body_is_read_again() {
-    let store = store(zero().with(Fault::Truncated, 0.4));
+    let store = store(zero().with(Fault::Truncated, 0.25));
     let bucket = Bucket::over("sick", Arc::clone(&store) as Arc<dyn Store>);
     bucket.create("key", bytes(100)).await.unwrap();
     for _ in 0..20 {
