@@ -1,17 +1,21 @@
 //! What must hold in every state. Tests check it after every command, and a snapshot that fails it
 //! is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::runs::RunLocation;
+use alluvium_types::{ObjectId, Offset, TopicPartition};
+
+use crate::runs::{JournalChunkId, Run, RunLocation};
 use crate::sequence::Expiries;
-use crate::state::{IDLE_GROUPS, Named, RULES, State};
+use crate::state::{IDLE_GROUPS, Named, Places, RULES, State, Topic, Waiting};
 
 /// Checks all of it; says what does not hold, and of which thing. Costs a pass over the state.
 pub(crate) fn check(state: &State) -> Result<(), String> {
     state.names.check(&state.topics)?;
     state.deleted_names.check(&state.names)?;
+    state.graveyard.check(&state.topics)?;
     partitions(state)?;
+    unstable_chunks(state)?;
     producers(state)?;
     agents(state)?;
     if state.rules > RULES {
@@ -33,42 +37,106 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
 
 /// Manifests tile their offsets, and what is counted of them is counted right.
 fn partitions(state: &State) -> Result<(), String> {
-    let mut named: BTreeMap<_, Named> = BTreeMap::new();
-    let mut inline_partitions = BTreeSet::new();
-    let mut inline_bytes = 0u64;
-    for (place, partition) in state.topics.values().flat_map(|topic| topic.places()) {
-        let blame = |error: String| format!("partition {place:?}: {error}");
-        partition.check().map_err(blame)?;
-        if partition.has_inline() {
-            inline_partitions.insert(place);
-        }
-        for run in partition.runs() {
-            match &run.location {
-                RunLocation::Inline(_) => inline_bytes = inline_bytes.saturating_add(run.length),
-                RunLocation::Object { object, position } => {
-                    let end = position.checked_add(run.length);
-                    let end = end.ok_or_else(|| blame("position overflows".to_owned()))?;
-                    let object = named.entry(*object).or_default();
-                    object.runs += 1;
-                    object.end = object.end.max(end);
+    let mut found = Found::default();
+    for topic in state.topics.values() {
+        found.topic(state, topic, false)?;
+    }
+    for topic in state.graveyard.topics() {
+        found.topic(state, topic, true)?;
+    }
+    state.objects.check(&found.objects, state.clock)?;
+    state.journal.check(&found.chunks)?;
+    if found.waiting != state.waiting {
+        return Err(format!(
+            "{:?} waits to be settled, found {:?}",
+            state.waiting, found.waiting
+        ));
+    }
+    Ok(())
+}
+
+/// What the manifests say.
+#[derive(Default)]
+struct Found {
+    objects: BTreeMap<ObjectId, Named>,
+    chunks: BTreeMap<JournalChunkId, Places>,
+    waiting: Waiting,
+}
+
+impl Found {
+    fn topic(&mut self, state: &State, topic: &Topic, is_deleted: bool) -> Result<(), String> {
+        let mut runs = 0;
+        for (place, partition) in topic.places() {
+            let blame = |error: String| format!("partition {place:?}: {error}");
+            partition.check(is_deleted).map_err(blame)?;
+            let mut unstable = Vec::new();
+            for run in partition.runs() {
+                runs += 1;
+                self.run(state, place, run, &mut unstable).map_err(blame)?;
+                if !is_deleted {
+                    self.waiting.add(place, run);
                 }
-                _ => {}
+            }
+            if !partition.unstable().eq(unstable.iter().copied()) {
+                return Err(blame(format!("unstable at {unstable:?}")));
             }
         }
+        if runs != topic.runs {
+            return Err(format!(
+                "topic {} has {runs} runs, not {}",
+                topic.id, topic.runs
+            ));
+        }
+        Ok(())
     }
-    state.objects.check(&named)?;
-    if inline_bytes != state.inline_bytes || inline_partitions != state.inline_partitions {
-        return Err(format!(
-            "{} inline bytes, found {inline_bytes}",
-            state.inline_bytes
-        ));
+
+    fn run(
+        &mut self,
+        state: &State,
+        place: TopicPartition,
+        run: &Run,
+        unstable: &mut Vec<Offset>,
+    ) -> Result<(), String> {
+        if let Some((object, position)) = run.object() {
+            let end = position.checked_add(run.length);
+            let object = self.objects.entry(object).or_default();
+            object.runs += 1;
+            object.end = object.end.max(end.ok_or("position overflows")?);
+        }
+        if let RunLocation::Journal { chunk, position } = run.location {
+            let known = state.journal.get(chunk).ok_or("its chunk is not known")?;
+            if !known.stable {
+                unstable.push(run.base_offset);
+            }
+            let end = position.checked_add(run.length);
+            if end.is_none_or(|end| end > known.bytes) {
+                return Err(format!("run {} lies outside of its chunk", run.base_offset));
+            }
+            self.chunks
+                .entry(chunk)
+                .or_default()
+                .insert((place, run.base_offset));
+        }
+        Ok(())
+    }
+}
+
+/// Chunks that may yet vanish are those of registrations that last.
+fn unstable_chunks(state: &State) -> Result<(), String> {
+    for (id, chunk) in state.journal.iter() {
+        let agent = state.agent(id.agent);
+        let lasts = agent.is_some_and(|agent| agent.ended_at().is_none());
+        if !chunk.stable && !lasts {
+            return Err(format!("{id:?} is unstable, and its registration over"));
+        }
     }
     Ok(())
 }
 
 /// Every remembered producer will be looked at once more.
 fn producers(state: &State) -> Result<(), String> {
-    let places = state.topics.values().flat_map(|topic| topic.places());
+    let topics = state.topics.values().chain(state.graveyard.topics());
+    let places = topics.flat_map(|topic| topic.places());
     let expected: Expiries = places
         .flat_map(|(place, partition)| {
             partition

@@ -10,13 +10,16 @@
 //! check what Kafka calls configuration or names: commands were validated where they were made.
 //!
 //! `state` dispatches and answers queries; beside it lies one room per subject: `sequence` gives
-//! chunks their offsets, with `producers` judging batches and `runs` keeping the manifest; `settle`
-//! moves inline bytes to objects; `configs` holds Kafka's rules for altering settings; `snapshot`
-//! writes the state down, and its page describes the format; `invariants` says what must always hold.
+//! chunks their offsets, with `producers` judging batches and `partition` keeping the manifest of
+//! `runs`; `settle` moves bytes that are inline or in write-ahead buffers to objects, and `compact` from
+//! objects to others; `configs` holds Kafka's rules for altering settings; `snapshot` writes the state
+//! down, and its page describes the format; `invariants` says what must always hold.
 
 mod command;
+mod compact;
 mod configs;
 mod invariants;
+mod partition;
 mod producers;
 pub mod rendezvous;
 mod runs;
@@ -37,7 +40,8 @@ pub use command::{
     Location, OffsetCommit, Outcome, PartitionSequenced, ProducerStamp, PutGroup, Refusal,
     RegisterAgent, Sequence, Settle, SettleRun,
 };
+pub use partition::Partition;
 pub use producers::{ProducerBatch, ProducerState};
-pub use runs::{JournalChunkId, Partition, Run, RunLocation};
+pub use runs::{JournalChunkId, Run, RunLocation};
 pub use snapshot::SnapshotError;
 pub use state::{Agent, CommittedOffset, Group, JournalChunk, Standing, State, Topic};

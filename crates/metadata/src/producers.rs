@@ -25,6 +25,7 @@
 //! sequence from before that is `OUT_OF_ORDER_SEQUENCE_NUMBER`, since it may never have arrived.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +187,22 @@ impl ProducerState {
         self.last_at = at;
     }
 
+    /// Forgets its last batches where they lie within these offsets. False when nothing else is left
+    /// that could be gone on from.
+    fn void(&mut self, offsets: &Range<Offset>) -> bool {
+        while let Some(last) = self.batches().last().copied()
+            && offsets.contains(&last.base_offset)
+        {
+            self.remembered -= 1;
+            self.appended = self.appended.saturating_sub(last.records());
+            if let Some(unused) = self.batches.get_mut(usize::from(self.remembered)) {
+                *unused = ProducerBatch::default();
+            }
+        }
+        let is_lost = |batch: &ProducerBatch| offsets.contains(&batch.base_offset);
+        self.remembered > 0 && !self.batches().iter().any(is_lost)
+    }
+
     fn check(&self, next_offset: Offset) -> Result<(), String> {
         let used = usize::from(self.remembered);
         if used == 0 || used > PRODUCER_BATCHES || self.epoch < 0 {
@@ -310,6 +327,41 @@ impl Producers {
     pub(crate) fn forget(&mut self, id: ProducerId) -> Option<Millis> {
         self.expired(id);
         self.known.remove(&id).map(|state| state.due)
+    }
+
+    /// The records at these offsets are lost. Their producers may send them again: they go on from
+    /// what they appended before, or, where that is not known, from anywhere. Says who is forgotten,
+    /// and when each was to be looked at.
+    pub(crate) fn void(&mut self, offsets: &Range<Offset>) -> Vec<(Millis, ProducerId)> {
+        let lost = |state: &ProducerState| {
+            let mut batches = state.batches().iter();
+            batches.any(|batch| offsets.contains(&batch.base_offset))
+        };
+        let ids: Vec<ProducerId> = self
+            .known
+            .iter()
+            .filter(|(_, state)| lost(state))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut forgotten = Vec::new();
+        for id in ids {
+            let goes_on = self.known.get_mut(&id).map(|state| state.void(offsets));
+            if goes_on == Some(false) {
+                forgotten.extend(self.forget(id).map(|due| (due, id)));
+            }
+        }
+        forgotten
+    }
+
+    /// Takes producers out, so many at most, of a partition that is no more.
+    pub(crate) fn take(&mut self, most: usize) -> Vec<(Millis, ProducerId)> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((id, state)) = self.known.pop_last()
+        {
+            taken.push((state.due, id));
+        }
+        taken
     }
 
     /// Judges a batch of `records` (1 to 2^31) whose stamp has no negative field.

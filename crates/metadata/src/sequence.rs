@@ -7,12 +7,13 @@ use bytes::Bytes;
 use alluvium_types::{ErrorCode, Millis, ObjectId, Offset, ProducerId, TopicPartition, limits};
 
 use crate::command::{
-    BatchOutcome, BatchStamp, Change, ChunkRun, Location, Outcome, PartitionSequenced,
-    ProducerStamp, Sequence,
+    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, JournalCopy, Location, Outcome,
+    PartitionSequenced, ProducerStamp, Sequence,
 };
+use crate::partition::Partition;
 use crate::producers::{EXPIRATION_MILLIS, Producers, Terms, Verdict};
-use crate::runs::{Partition, Run, RunLocation};
-use crate::state::{State, refuse};
+use crate::runs::{JournalChunkId, Run, RunLocation};
+use crate::state::{COPIES, JournalChunk, State, refuse};
 
 /// Most expired producers that one command clears away, so that no command takes long.
 const SWEEP: usize = 64;
@@ -39,6 +40,7 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
     }
     let expiration = expiration(state);
     sweep(state, command.at, expiration);
+    announce(state, command);
     let mut outcomes = Vec::with_capacity(command.runs.len());
     let mut rows = 0u64;
     for run in &command.runs {
@@ -62,13 +64,13 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
             terms,
             open: None,
             rows: 0,
-            inline_bytes: 0,
+            unsettled: Vec::new(),
             new_producers: Vec::new(),
         };
         let batches = append.run(run);
         let Append {
             rows: run_rows,
-            inline_bytes,
+            unsettled,
             new_producers,
             ..
         } = append;
@@ -81,18 +83,47 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
         for (due, producer) in new_producers {
             state.expiries.insert((due, run.partition, producer));
         }
-        if inline_bytes > 0 {
-            state.inline_bytes += inline_bytes;
-            state.inline_partitions.insert(run.partition);
+        state.count_rows(run.partition, run_rows);
+        for row in unsettled {
+            if let Some(chunk) = row.journal() {
+                state.journal.add_run(chunk, run.partition, row.base_offset);
+            }
+            state.waiting.add(run.partition, &row);
         }
         if moved {
             changes.push(Change::Partition(run.partition));
         }
     }
-    if let Location::Object { object, bytes } = command.location {
-        state.objects.add(object, bytes, rows);
+    if let Location::Object { object, .. } = command.location {
+        state.objects.add(object, rows);
+        state.objects.release(object, rows > 0, command.at);
+    }
+    if let Location::Journal { chunk, .. } = command.location {
+        state.journal.forget_unnamed(chunk);
     }
     Outcome::Sequenced(outcomes)
+}
+
+/// Makes the chunk's location known, so that runs may name it.
+fn announce(state: &mut State, command: &Sequence) {
+    match &command.location {
+        Location::Object { object, bytes } => state.objects.hold(*object, *bytes, 0),
+        Location::Inline(_) => {}
+        Location::Journal {
+            chunk: id,
+            copies,
+            bytes,
+            stable,
+        } => {
+            let chunk = JournalChunk {
+                copies: copies.clone(),
+                bytes: *bytes,
+                stable: *stable,
+                at: command.at,
+            };
+            state.journal.insert(*id, chunk);
+        }
+    }
 }
 
 /// Whether the chunk as a whole can be sequenced.
@@ -113,11 +144,39 @@ fn admit(state: &State, command: &Sequence) -> Result<(), String> {
             command.chunk.0, command.origin.agent
         ));
     }
-    match command.location {
-        Location::Object { object, bytes } => state.objects.admit(object, bytes),
+    match &command.location {
+        Location::Object { object, bytes } => state.objects.admit(*object, *bytes),
         Location::Inline(_) => Ok(()),
-        Location::Journal { .. } => Err("not yet".to_owned()),
+        Location::Journal { chunk, copies, .. } => {
+            admit_journal(state, command.origin, *chunk, copies)
+        }
     }
+}
+
+/// Whether a chunk may lie in write-ahead buffers as the command says.
+fn admit_journal(
+    state: &State,
+    origin: AgentOrigin,
+    chunk: JournalChunkId,
+    copies: &[JournalCopy],
+) -> Result<(), String> {
+    let blame = |what: &str| {
+        Err(format!(
+            "Journal {chunk:?} of agent {}: {what}.",
+            origin.agent
+        ))
+    };
+    if chunk.agent != origin.agent || chunk.epoch > origin.epoch {
+        return blame("it bears another agent's name, or a later registration's");
+    }
+    if state.journal.get(chunk).is_some() {
+        return blame("it was sequenced already");
+    }
+    let holders: BTreeSet<_> = copies.iter().map(|copy| copy.agent).collect();
+    if !(1..=COPIES).contains(&copies.len()) || holders.len() != copies.len() {
+        return blame("it takes 1 to 16 copies, of one agent each");
+    }
+    Ok(())
 }
 
 fn expiration(state: &State) -> Millis {
@@ -143,7 +202,7 @@ fn sweep(state: &mut State, at: Millis, expiration: Millis) {
         };
         state.expiries.remove(&entry);
         let (_, place, producer) = entry;
-        let Some(partition) = state.partition_mut(place) else {
+        let Some(partition) = state.any_partition_mut(place) else {
             continue;
         };
         if let Some(due) = partition.expire_producer(producer, at, expiration) {
@@ -160,7 +219,8 @@ struct Append<'a> {
     /// Accepted batches that lie one after another and are not in the manifest yet.
     open: Option<Open>,
     rows: u64,
-    inline_bytes: u64,
+    /// New runs whose bytes wait for their object.
+    unsettled: Vec<Run>,
     /// When to look whether they have expired.
     new_producers: Vec<(Millis, ProducerId)>,
 }
@@ -268,20 +328,27 @@ impl Append<'_> {
         let Some(open) = self.open.take() else { return };
         let location = match self.location {
             Location::Object { object, .. } => object_at(*object, open.position),
-            Location::Inline(bytes) => {
-                self.inline_bytes += open.length;
-                RunLocation::Inline(cut(bytes, open.position, open.length))
-            }
-            Location::Journal { .. } => RunLocation::Gap,
+            Location::Inline(bytes) => RunLocation::Inline(cut(bytes, open.position, open.length)),
+            Location::Journal { chunk, .. } => RunLocation::Journal {
+                chunk: *chunk,
+                position: open.position,
+            },
         };
-        let is_row = self.partition.push(Run {
+        let run = Run {
             base_offset: self.partition.next_offset(),
             end_offset: open.end_offset,
             max_timestamp: open.max_timestamp,
             length: open.length,
             location,
-        });
-        self.rows += u64::from(is_row);
+        };
+        if run.is_unsettled() {
+            self.unsettled.push(run.clone());
+        }
+        let base_offset = run.base_offset;
+        self.rows += u64::from(self.partition.push(run));
+        if matches!(self.location, Location::Journal { stable: false, .. }) {
+            self.partition.hold(base_offset);
+        }
     }
 }
 

@@ -10,12 +10,12 @@
 //! of declaration, and the variant's fields. There is no version inside: new variants are added at
 //! the end, and a variant's fields never change. The same holds for [`Outcome`](crate::Outcome).
 //!
-//! # Snapshot, version 2
+//! # Snapshot, version 3
 //!
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic, `ALVSTATE` |
-//! | 8 | 2 | version, little-endian: 2 |
+//! | 8 | 2 | version, little-endian: 3 |
 //! | 10 | 8 | length of the body, little-endian |
 //! | 18 | n | body |
 //! | 18 + n | 4 | CRC-32C of all bytes before it, little-endian |
@@ -23,30 +23,42 @@
 //! Nothing follows. The body is postcard, these fields in this order:
 //! 1. cluster id, an option of 16 bytes;
 //! 2. how often the cluster was restored from its bucket;
-//! 3. the rules by which commands are judged, 0 or 1;
+//! 3. the rules by which commands are judged, 0 to 2;
 //! 4. cluster configs, a map of text to text;
 //! 5. the last agent id that was given;
 //! 6. agents, a map by id: the agent (id, epoch, identity, host, port, zone, time of registration,
-//!    standing: 0 live, 1 draining, 2 ended and when), the chunks of this epoch, the chunks of the
+//!    standing: 0 live, 1 draining, 2 ended and when, options of the address for other agents and of
+//!    the incarnation of its write-ahead buffer), the chunks of this epoch, the chunks of the
 //!    epoch before. Chunks are the number of the last one and the answers to the last ones, oldest
 //!    first, each an encoded `Outcome` as bytes;
 //! 7. how many claims on groups were accepted;
 //! 8. topics, a map by id: id, name, configs, replication factor, partitions, time of creation, the
 //!    next producer id at that time (0 unless a topic of this name had been deleted). A
 //!    partition is its log start, next offset, runs (base offset, end offset, greatest timestamp,
-//!    length, location: 0 object id and position, 1 the bytes) and an option of its producers: a map
+//!    length, location: 0 object id and position, 1 the bytes, 2 a chunk in write-ahead buffers, which
+//!    is an agent id, epoch and number, and the position in it, 3 object id and position where batches
+//!    bear their own offsets, 4 nothing), an option of its producers: a map
 //!    by producer id and an option of the greatest id that was ever forgotten. A producer is its
 //!    epoch, how many of the five batches that follow are in use, five times (first sequence, last
 //!    sequence, base offset), records appended in this epoch (at most 2^30), time of the last append,
-//!    time at which to look whether it has expired;
+//!    time at which to look whether it has expired. Last comes the offset below which each key is
+//!    there once;
 //! 9. groups, a map by id: an option of the record, the offsets, a map by topic id and partition, an
 //!    option of the coordinator (agent id and epoch), and the number of its claim;
-//! 10. live objects, a map of object id to length; dead objects, the same;
+//! 10. live objects, a map of object id to length and level; dead objects, a map of object id to
+//!     length and the time of death;
 //! 11. the next producer id;
 //! 12. how many topics were deleted, and the names of the last ones that no topic has again (10,000
-//!     at most), a map of name to the number of its deletion.
+//!     at most), a map of name to the number of its deletion;
+//! 13. the clock: the greatest time that a command bore;
+//! 14. chunks in write-ahead buffers, a map of agent id, epoch and number to the copies (a list of
+//!     agent id and incarnation), length, whether it is stable, time at which it was sequenced;
+//! 15. topics that were deleted and not purged yet, as in 8.
 //!
-//! Version 1, of release 0.1, has no fields 2, 3, 5, 7 and 12; agents without standing and without
+//! Version 2, of release 0.2, has no fields 13 to 15; agents without the two options at the end;
+//! partitions without the last offset; objects with a length only.
+//!
+//! Version 1, of release 0.1, lacks the same, and has no fields 2, 3, 5, 7 and 12; agents without standing and without
 //! chunks of the epoch before; topics without the last number; producers without the last option;
 //! groups without coordinator and claim.
 //!
@@ -54,6 +66,7 @@
 //! counted from these fields is counted when they are read, and the whole is checked.
 
 mod v1;
+mod v2;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -62,7 +75,7 @@ use serde::de::DeserializeOwned;
 use crate::state::{State, StoredState};
 
 const MAGIC: [u8; 8] = *b"ALVSTATE";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 18;
 const CRC_BYTES: usize = 4;
 
@@ -146,6 +159,7 @@ impl State {
         }
         let stored = match version {
             1 => whole::<v1::StoredState>(body)?.into(),
+            2 => whole::<v2::StoredState>(body)?.into(),
             _ => whole::<StoredState>(body)?,
         };
         Self::try_from(stored).map_err(SnapshotError::Damaged)

@@ -161,6 +161,15 @@ impl Cluster {
         outcome
     }
 
+    /// Deletes a topic and lets go of all that was in it.
+    pub(crate) fn delete_topic(&mut self, topic: TopicId) {
+        assert_eq!(self.apply(Command::DeleteTopic { topic }), Outcome::Done);
+        if self.state.purgeable_runs() > 0 {
+            let most = u32::MAX;
+            assert_eq!(self.apply(Command::Purge { most }), Outcome::Purged(0));
+        }
+    }
+
     /// Like [`Self::apply`] for what is refused: nothing may have changed.
     pub(crate) fn refused(&mut self, command: Command) -> ErrorCode {
         let before = self.state.clone();
@@ -226,7 +235,7 @@ impl Cluster {
     pub(crate) fn dead(&self) -> Vec<u128> {
         self.state
             .dead_objects()
-            .map(|(object, _)| object.0)
+            .map(|(object, ..)| object.0)
             .collect()
     }
 }

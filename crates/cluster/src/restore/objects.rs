@@ -26,6 +26,8 @@ const STORE_LEEWAY: Millis = 60 * 60 * 1000;
 const AT_ONCE: usize = 8;
 /// No chunk and no settled object is larger.
 const LARGEST: u64 = 1 << 30;
+/// Of larger objects the header is read first: most are compacted ones, of which no more is needed.
+const LARGE: u64 = 16 << 20;
 /// The end of an object, read first to find its footer.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Data objects' keys begin with hexadecimal digits; no other key comes before this.
@@ -79,6 +81,9 @@ pub(super) struct Found {
 enum Content {
     Chunk(Chunk),
     Settled(Millis, Vec<Batch>),
+    /// Nothing that was not in other objects, which are still there: they go later than the archive
+    /// learns of it.
+    Compacted,
 }
 
 /// Lists all data objects and reads those that the state does not name and may have.
@@ -93,7 +98,7 @@ pub(super) async fn find(
         missing: state.live_objects().map(|(object, _)| object).collect(),
         ..Found::default()
     };
-    let dead: BTreeSet<ObjectId> = state.dead_objects().map(|(object, _)| object).collect();
+    let dead: BTreeSet<ObjectId> = state.dead_objects().map(|(object, ..)| object).collect();
     let live = found.missing.clone();
     let store_since = restoring.last_at.saturating_sub(STORE_LEEWAY);
     let (mut unnamed, mut named) = (Vec::new(), Vec::new());
@@ -245,6 +250,12 @@ fn trailer(bytes: &Bytes) -> &[u8] {
 
 /// Reads all of an object and checks all of it.
 async fn read(bucket: &Bucket, object: ObjectId, meta: &ObjectMeta) -> Result<Content, ReadError> {
+    if meta.bytes > LARGE {
+        let header = bucket.read(&meta.key, 0..HEADER_BYTES).await?;
+        if Header::parse(&header).is_ok_and(|header| header.level == Level::Compacted) {
+            return Ok(Content::Compacted);
+        }
+    }
     if meta.bytes < HEADER_BYTES + TRAILER_BYTES || meta.bytes > LARGEST {
         return Err(damaged(format!(
             "{} bytes are no object of ours",
@@ -262,6 +273,7 @@ async fn read(bucket: &Bucket, object: ObjectId, meta: &ObjectMeta) -> Result<Co
         run_batches(&bytes, (object, meta.bytes), run, &mut batches)?;
     }
     Ok(match header.level {
+        Level::Compacted => Content::Compacted,
         Level::Settled => Content::Settled(header.created_at, batches),
         Level::Chunk => Content::Chunk(Chunk {
             object,
@@ -334,7 +346,11 @@ impl Found {
         for topic in state.topics() {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 for run in partition.runs() {
-                    let RunLocation::Object { object, .. } = &run.location else {
+                    // Inline runs are in the state; whether a write-ahead buffer is still there is
+                    // seen when its agent comes back.
+                    let (RunLocation::Object { object, .. } | RunLocation::Sparse { object, .. }) =
+                        &run.location
+                    else {
                         continue;
                     };
                     if self.missing.contains(object) {

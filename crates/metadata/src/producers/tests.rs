@@ -347,7 +347,7 @@ proptest! {
                     continue;
                 }
                 Step::MakeAgain => {
-                    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+                    cluster.delete_topic(TOPIC);
                     cluster.apply(create("topic", TOPIC, 1));
                     model.make_again();
                     continue;

@@ -211,7 +211,7 @@ fn a_duplicate_in_the_middle_leaves_its_bytes_out() {
         .runs()
         .map(|run| match run.location {
             RunLocation::Object { position, .. } => (run.base_offset, position, run.length),
-            RunLocation::Inline(_) => panic!("inline"),
+            ref other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(positions, [(0, 0, 100), (1, 0, 200), (5, 300, 100)]);
@@ -256,7 +256,7 @@ fn an_object_has_one_length_and_one_life() {
     };
     let command = cluster.next(other, vec![run(0, 0, &[batch(1)])]);
     assert_eq!(code(&cluster.apply(command)), ErrorCode::InvalidRequest);
-    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.delete_topic(TOPIC);
     assert_eq!(cluster.dead(), [1]);
     let command = cluster.next(OBJECT, vec![run(0, 0, &[batch(1)])]);
     assert_eq!(code(&cluster.apply(command)), ErrorCode::InvalidRequest);

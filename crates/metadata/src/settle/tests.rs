@@ -130,7 +130,7 @@ fn settled_runs_that_touch_become_one() {
         Outcome::Settled(vec![true; 3])
     );
     assert_eq!(cluster.rows(0), [(0, 6)]);
-    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.delete_topic(TOPIC);
     assert_eq!(cluster.dead(), [1]);
 }
 

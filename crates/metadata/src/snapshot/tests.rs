@@ -78,11 +78,11 @@ fn any_bit_that_changes_is_noticed() {
 #[test]
 fn a_version_from_the_future_is_named() {
     let mut bytes = filled().state.to_snapshot().to_vec();
-    bytes[8] = 3;
+    bytes[8] = 4;
     let error = State::from_snapshot(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "metadata snapshot has version 3, this release reads up to 2"
+        "metadata snapshot has version 4, this release reads up to 3"
     );
 }
 
@@ -101,15 +101,18 @@ fn a_body_that_lies_is_refused_even_with_a_right_checksum() {
             }
         }
     }
-    let old = include_bytes!("../../tests-data/state-v1.snapshot");
-    let old = &old[HEADER_BYTES..old.len() - CRC_BYTES];
-    assert!(State::from_snapshot(&sealed_as(1, old)).is_ok());
-    assert!(State::from_snapshot(&sealed(old)).is_err());
-    for at in 0..old.len() {
-        let mut changed = old.to_vec();
-        changed[at] ^= 0x41;
-        if let Ok(state) = State::from_snapshot(&sealed_as(1, &changed)) {
-            state.check().unwrap();
+    let v1 = &include_bytes!("../../tests-data/state-v1.snapshot")[..];
+    let v2 = &include_bytes!("../../tests-data/state-v2.snapshot")[..];
+    for (version, old) in [(1, v1), (2, v2)] {
+        let old = &old[HEADER_BYTES..old.len() - CRC_BYTES];
+        assert!(State::from_snapshot(&sealed_as(version, old)).is_ok());
+        assert!(State::from_snapshot(&sealed(old)).is_err());
+        for at in 0..old.len() {
+            let mut changed = old.to_vec();
+            changed[at] ^= 0x41;
+            if let Ok(state) = State::from_snapshot(&sealed_as(version, &changed)) {
+                state.check().unwrap();
+            }
         }
     }
     // A map that announces more pairs than memory could hold.

@@ -6,11 +6,14 @@ use serde::Deserialize;
 
 use alluvium_types::{AgentEpoch, AgentId, Millis, Offset, ProducerId, TopicId, TopicPartition};
 
+use super::v2::{self, Objects};
 use crate::command::GroupRecord;
+use crate::partition::{self, StoredPartition};
 use crate::producers::{ProducerState, Producers};
-use crate::runs::{self, Run};
+use crate::runs::Run;
 use crate::state::{
-    self, Agent, ChunkLog, CommittedOffset, DeletedNames, Objects, Registration, Standing,
+    self, Agent, ChunkLog, CommittedOffset, DeletedNames, Graveyard, Journal, Registration,
+    Standing,
 };
 
 #[derive(Deserialize)]
@@ -66,7 +69,7 @@ impl From<StoredState> for state::StoredState {
         let agents = stored.agents.into_iter();
         let topics = stored.topics.into_iter();
         let groups = stored.groups.into_iter();
-        Self {
+        let mut newest = Self {
             cluster_id: stored.cluster_id,
             restores: 0,
             rules: 0,
@@ -79,10 +82,16 @@ impl From<StoredState> for state::StoredState {
                 .map(|(id, topic)| (id, topic.into_newest(stored.next_producer_id)))
                 .collect(),
             groups: groups.map(|(id, group)| (id, group.into())).collect(),
-            objects: stored.objects,
+            objects: state::Objects::default(),
             next_producer_id: stored.next_producer_id,
             deleted_names: DeletedNames::default(),
-        }
+            clock: 0,
+            journal: Journal::default(),
+            graveyard: Graveyard::default(),
+        };
+        newest.clock = v2::latest(&newest);
+        newest.objects = stored.objects.into_newest(newest.clock);
+        newest
     }
 }
 
@@ -98,6 +107,8 @@ impl From<StoredAgent> for Registration {
                 zone: stored.zone,
                 registered_at: stored.registered_at,
                 standing: Standing::Live,
+                peer: None,
+                journal: None,
             },
             chunks: stored.chunks,
             before: ChunkLog::default(),
@@ -119,22 +130,24 @@ impl Topic {
             created_at: self.created_at,
             // Names of deleted topics were not written down.
             producers_before: 0,
+            runs: 0,
         }
     }
 }
 
 impl Partition {
-    fn into_newest(self, next_producer_id: ProducerId) -> runs::Partition {
+    fn into_newest(self, next_producer_id: ProducerId) -> partition::Partition {
         // Which producers have expired was not written down. Any may have, wherever records are.
         let known = self.producers.unwrap_or_default();
         let may_have_had = self.next_offset > 0 && next_producer_id > 0;
-        let producers = (may_have_had || !known.is_empty())
-            .then(|| Box::new(Producers::of_0_1(known, next_producer_id)));
-        runs::Partition::from(runs::StoredPartition {
+        let producers =
+            (may_have_had || !known.is_empty()).then(|| Producers::of_0_1(known, next_producer_id));
+        partition::Partition::from(StoredPartition {
             log_start: self.log_start,
             next_offset: self.next_offset,
             runs: self.runs,
             producers,
+            clean_to: 0,
         })
     }
 }

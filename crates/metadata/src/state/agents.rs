@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use alluvium_types::{AgentEpoch, AgentId, ErrorCode, Millis, ProducerId};
 use serde::{Deserialize, Serialize};
 
-use super::{ChunkLog, State, groups, refusal};
-use crate::command::{AgentOrigin, Change, Outcome, Refusal, RegisterAgent};
+use super::{ChunkLog, State, groups, journal, refusal};
+use crate::command::{AgentOrigin, AnnounceAgent, Change, Outcome, Refusal, RegisterAgent};
 
 /// Most ended agents that are remembered; those that ended first are forgotten first.
 const ENDED_AGENTS: usize = 1000;
@@ -38,6 +38,10 @@ pub struct Agent {
     pub registered_at: Millis,
     /// Whether clients are sent to it and whether it may write.
     pub standing: Standing,
+    /// The address at which other agents reach it, once this registration has announced one.
+    pub peer: Option<String>,
+    /// The incarnation of its write-ahead buffer, once this registration has announced one.
+    pub journal: Option<u128>,
 }
 
 /// How an agent stands. Registering again makes it live, whatever it was.
@@ -161,6 +165,8 @@ pub(super) fn register(
         zone: command.zone,
         registered_at: command.at,
         standing: Standing::Live,
+        peer: None,
+        journal: None,
     };
     let origin = agent.origin();
     let registration = Registration {
@@ -172,6 +178,7 @@ pub(super) fn register(
     state.last_agent = state.last_agent.max(id.0);
     state.identities.insert(command.identity, id);
     if let Some(replaced) = state.agents.insert(id, registration) {
+        journal::void(state, id, changes);
         if let Some(registration) = state.agents.get_mut(&id) {
             registration.before = replaced.chunks;
         }
@@ -190,7 +197,7 @@ pub(super) fn end(
 ) -> Outcome {
     let mut any = false;
     for origin in origins {
-        any |= end_one(state, *origin, at);
+        any |= end_one(state, *origin, at, changes);
     }
     if any {
         groups::let_go(state);
@@ -200,13 +207,15 @@ pub(super) fn end(
     Outcome::Done
 }
 
-fn end_one(state: &mut State, origin: AgentOrigin, at: Millis) -> bool {
+fn end_one(state: &mut State, origin: AgentOrigin, at: Millis, changes: &mut Vec<Change>) -> bool {
     if !state.is_current(origin) {
         return false;
     }
-    if let Some(registration) = state.agents.get_mut(&origin.agent) {
-        registration.agent.standing = Standing::Ended { at };
+    if let Some(Registration { agent, .. }) = state.agents.get_mut(&origin.agent) {
+        agent.standing = Standing::Ended { at };
+        (agent.peer, agent.journal) = (None, None);
     }
+    journal::void(state, origin.agent, changes);
     true
 }
 
@@ -220,11 +229,13 @@ fn ended(state: &State) -> Vec<(Reverse<Millis>, AgentId)> {
     ended
 }
 
-/// Keeps what is remembered of ended agents within bounds.
+/// Keeps what is remembered of ended agents within bounds. One whose disk may hold records is not
+/// forgotten: under another id they would not be found.
 fn bound_ended(state: &mut State) {
     let mut bytes = 0usize;
+    let holders = state.journal.holders();
     for (index, (_, id)) in ended(state).into_iter().enumerate() {
-        if index >= ENDED_AGENTS {
+        if index >= ENDED_AGENTS && !holders.contains(&id) {
             forget_one(state, id);
             continue;
         }
@@ -261,14 +272,36 @@ pub(super) fn drain(
     Ok(Outcome::Done)
 }
 
+pub(super) fn announce(
+    state: &mut State,
+    command: AnnounceAgent,
+    changes: &mut Vec<Change>,
+) -> Result<Outcome, Refusal> {
+    let AnnounceAgent {
+        origin,
+        peer,
+        journal,
+    } = command;
+    state.registration(origin)?;
+    if let Some(Registration { agent, .. }) = state.agents.get_mut(&origin.agent)
+        && (&agent.peer, &agent.journal) != (&peer, &journal)
+    {
+        (agent.peer, agent.journal) = (peer, journal);
+        changes.push(Change::Agents);
+    }
+    Ok(Outcome::Done)
+}
+
 pub(super) fn forget(
     state: &mut State,
     ended_before: Millis,
     changes: &mut Vec<Change>,
 ) -> Outcome {
+    let holders = state.journal.holders();
     let gone: BTreeSet<AgentId> = state
         .agents()
         .filter(|agent| agent.ended_at().is_some_and(|at| at < ended_before))
+        .filter(|agent| !holders.contains(&agent.id))
         .map(|agent| agent.id)
         .collect();
     for id in &gone {

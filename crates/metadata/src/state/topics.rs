@@ -8,9 +8,9 @@ use alluvium_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{State, groups, refusal};
+use super::{GRAVEYARD, State, graveyard, groups, refusal};
 use crate::command::{AdvanceLogStart, Change, CreateTopic, Outcome, Refusal};
-use crate::runs::{Partition, Run, RunLocation};
+use crate::partition::Partition;
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Topic {
     /// Producers with smaller ids may have appended to a topic of this name before, one that was
     /// deleted: the next producer id when this one was made. 0 when its name was new.
     pub producers_before: ProducerId,
+    /// How many runs its partitions have; counted when a snapshot is read.
+    #[serde(skip)]
+    pub(crate) runs: u64,
 }
 
 impl Topic {
@@ -136,7 +139,7 @@ pub(super) fn create(
             ),
         ));
     }
-    if id == TopicId::ZERO || state.topics.contains_key(&id) {
+    if id == TopicId::ZERO || state.topics.contains_key(&id) || state.graveyard.contains(id) {
         return Err(refusal(
             ErrorCode::InvalidRequest,
             format!("Topic id {id} is taken; create topic '{name}' with another."),
@@ -156,6 +159,7 @@ pub(super) fn create(
         partitions: Vec::new(),
         created_at: at,
         producers_before: 0,
+        runs: 0,
     };
     grow(&mut topic, partitions)?;
     if state.deleted_names.take(&topic.name) {
@@ -221,19 +225,33 @@ pub(super) fn delete(
 ) -> Result<Outcome, Refusal> {
     let topic = state.topics.remove(&id).ok_or_else(|| unknown_topic(id))?;
     state.names.remove(&topic.name);
-    for (place, partition) in topic.places() {
-        if partition.has_inline() {
-            state.inline_partitions.remove(&place);
-        }
-        partition.runs().for_each(|run| state.let_go(run));
-        for (id, producer) in partition.producer_states() {
-            state.expiries.remove(&(producer.due(), place, id));
-        }
+    state.deleted_names.insert(topic.name.clone());
+    state.waiting.remove_topic(id);
+    state.graveyard.insert(topic);
+    if state.rules < GRAVEYARD {
+        graveyard::purge(state, usize::MAX);
     }
-    state.deleted_names.insert(topic.name);
     groups::forget_topic(state, id, changes);
     changes.push(Change::Topics);
     Ok(Outcome::Done)
+}
+
+/// Raises log starts, each for itself.
+pub(super) fn advance_log_starts(
+    state: &mut State,
+    starts: Vec<AdvanceLogStart>,
+    changes: &mut Vec<Change>,
+) -> Outcome {
+    let mut now = Vec::with_capacity(starts.len());
+    for start in starts {
+        let place = start.partition;
+        let log_start = match advance_log_start(state, start, changes) {
+            Ok(Outcome::LogStart(offset)) => offset,
+            _ => state.partition(place).map_or(-1, Partition::log_start),
+        };
+        now.push(log_start);
+    }
+    Outcome::LogStarts(now)
 }
 
 pub(super) fn advance_log_start(
@@ -270,25 +288,11 @@ pub(super) fn advance_log_start(
     }
     let mut dropped = Vec::new();
     partition.advance(wanted, |run| dropped.push(run));
-    if !partition.has_inline() {
-        state.inline_partitions.remove(&place);
+    for run in dropped {
+        state.count_out(place, &run);
     }
-    dropped.iter().for_each(|run| state.let_go(run));
     changes.push(Change::Partition(place));
     Ok(Outcome::LogStart(wanted))
-}
-
-impl State {
-    /// Counts a run that has left its partition.
-    fn let_go(&mut self, run: &Run) {
-        match &run.location {
-            RunLocation::Object { object, .. } => self.objects.remove(*object, 1),
-            RunLocation::Inline(_) => {
-                self.inline_bytes = self.inline_bytes.saturating_sub(run.length);
-            }
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -151,7 +151,11 @@ fn a_deleted_topic_takes_its_offsets_objects_and_inline_bytes_with_it() {
     );
     assert_eq!(cluster.changes, [Change::Groups, Change::Topics]);
     assert!(cluster.state.topic_by_name("topic").is_none());
-    assert_eq!((cluster.state.inline_bytes(), cluster.dead()), (0, vec![1]));
+    assert_eq!(cluster.state.inline_partitions().count(), 0);
+    assert_eq!((cluster.state.inline_bytes(), cluster.dead()), (0, vec![]));
+    let purge = Command::Purge { most: 10 };
+    assert_eq!(cluster.apply(purge), Outcome::Purged(0));
+    assert_eq!(cluster.dead(), [1]);
     assert_eq!(
         cluster.state.groups().map(|(id, _)| id).collect::<Vec<_>>(),
         ["both"]
@@ -211,7 +215,7 @@ fn a_topic_made_again_takes_what_running_producers_send_next() {
     cluster.append(&[from(1, 0, 0, 5)]);
     cluster.apply(create("new", OTHER, 1));
     assert_eq!(cluster.state.topic(OTHER).unwrap().producers_before, 0);
-    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.delete_topic(TOPIC);
     cluster.state = State::from_snapshot(&cluster.state.to_snapshot()).unwrap();
     // What is refused makes no topic, and leaves the name as it was.
     cluster.refused(create("topic", TOPIC, 0));
@@ -236,7 +240,7 @@ fn a_topic_made_again_takes_what_running_producers_send_next() {
     let batches = [from(2, 0, 7, 1), from(4, 0, 7, 1)];
     let outcomes = cluster.sequence(object(7), vec![run(1, 0, &batches)]);
     assert_eq!(outcomes, [[appended(0), out_of_order]]);
-    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.delete_topic(TOPIC);
     cluster.apply(create("topic", TOPIC, 1));
     assert_eq!(
         cluster.append(&[from(4, 0, 9, 1), from(6, 0, 9, 1)]),
@@ -248,7 +252,7 @@ fn a_topic_made_again_takes_what_running_producers_send_next() {
 fn a_topic_made_again_under_its_old_id_knows_no_producers() {
     let mut cluster = Cluster::new(1);
     cluster.append(&[crate::testing::from(1, 5, 0, 1)]);
-    cluster.apply(Command::DeleteTopic { topic: TOPIC });
+    cluster.delete_topic(TOPIC);
     assert_eq!(cluster.state.producers(), 0);
     cluster.apply(create("topic", TOPIC, 1));
     let outcome = cluster.append(&[crate::testing::from(1, 0, 0, 1)]);
