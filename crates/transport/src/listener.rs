@@ -42,7 +42,7 @@ const HEADER_BYTES: u32 = 16 << 10;
 const fn requests_kib(lane: Lane) -> usize {
     match lane {
         Lane::Control => 16 << 10,
-        Lane::Log | Lane::Commands | Lane::Bulk => 128 << 10,
+        Lane::Log | Lane::Commands | Lane::Bulk | Lane::Peers => 128 << 10,
     }
 }
 /// How long a request may take to come in whole.
@@ -306,7 +306,7 @@ impl Shared {
 const fn most_bytes(lane: Lane) -> usize {
     match lane {
         Lane::Control => 4 << 20,
-        Lane::Log | Lane::Commands | Lane::Bulk => BODY_BYTES,
+        Lane::Log | Lane::Commands | Lane::Bulk | Lane::Peers => BODY_BYTES,
     }
 }
 

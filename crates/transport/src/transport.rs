@@ -19,6 +19,8 @@ pub enum Lane {
     Commands,
     /// Snapshots.
     Bulk,
+    /// Between agents: copies of chunks, blocks of objects.
+    Peers,
 }
 
 /// What a stream brings, in order. It ends when the other side has no more to say; an error ends it.

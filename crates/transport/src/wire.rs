@@ -57,7 +57,13 @@ pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
 pub(crate) const CALLER_WINDOW: u32 = 16 << 20;
 
 impl Lane {
-    pub(crate) const ALL: [Self; 4] = [Self::Control, Self::Log, Self::Commands, Self::Bulk];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Control,
+        Self::Log,
+        Self::Commands,
+        Self::Bulk,
+        Self::Peers,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -65,6 +71,7 @@ impl Lane {
             Self::Log => "log",
             Self::Commands => "commands",
             Self::Bulk => "bulk",
+            Self::Peers => "peers",
         }
     }
 
