@@ -210,6 +210,7 @@ const fn level(level: Level) -> &'static str {
     match level {
         Level::Chunk => "chunk",
         Level::Settled => "settled",
+        Level::Compacted => "compacted",
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Level {
     Chunk,
     /// Sequenced batches, gathered.
     Settled,
+    /// Batches of other objects, which those held before.
+    Compacted,
 }
 
 impl Level {
@@ -55,6 +57,7 @@ impl Level {
         match self {
             Self::Chunk => 0,
             Self::Settled => 1,
+            Self::Compacted => 2,
         }
     }
 
@@ -62,6 +65,7 @@ impl Level {
         match code {
             0 => Some(Self::Chunk),
             1 => Some(Self::Settled),
+            2 => Some(Self::Compacted),
             _ => None,
         }
     }

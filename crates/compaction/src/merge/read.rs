@@ -1,0 +1,162 @@
+//! Reads the pieces of a job with few requests.
+//!
+//! Pieces of one object that lie near each other are read in one go, whoever's they are; what lies
+//! between is read along and dropped. A piece is never cut.
+
+use std::collections::BTreeMap;
+
+use alluvium_types::ObjectId;
+use bytes::Bytes;
+
+use super::backlog::Piece;
+
+/// Most bytes of one read, unless a single piece is larger.
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// Bytes between two pieces that are always read along: they cost less than another request.
+const GAP_BYTES: u64 = 64 << 10;
+
+/// Beyond that, they may be so small a part of what is wanted.
+const GAP_SHARE: u64 = 4;
+
+/// A range of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) object: ObjectId,
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl Window {
+    pub(super) const fn bytes(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
+/// The reads that bring all pieces, in the order of objects and positions.
+pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window> {
+    let mut wanted: Vec<_> = pieces
+        .map(|piece| {
+            (
+                piece.object,
+                piece.position,
+                piece.position.saturating_add(piece.length),
+            )
+        })
+        .collect();
+    wanted.sort_unstable();
+    let mut windows: Vec<Window> = Vec::new();
+    let mut covered = 0;
+    for (object, start, end) in wanted {
+        if let Some(last) = windows.last_mut()
+            && last.object == object
+            && start <= last.end.saturating_add(GAP_BYTES.max(covered / GAP_SHARE))
+            && end.saturating_sub(last.start) <= WINDOW_BYTES
+        {
+            covered += end.saturating_sub(start);
+            last.end = last.end.max(end);
+            continue;
+        }
+        covered = end.saturating_sub(start);
+        windows.push(Window { object, start, end });
+    }
+    windows
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    windows: BTreeMap<(ObjectId, u64), Bytes>,
+}
+
+impl Read {
+    pub(super) fn add(&mut self, window: Window, bytes: Bytes) {
+        self.windows.insert((window.object, window.start), bytes);
+    }
+
+    /// The bytes of a piece, if they were read.
+    pub(super) fn piece(&self, piece: &Piece) -> Option<Bytes> {
+        let (object, position) = (piece.object, piece.position);
+        let mut before = self.windows.range(..=(object, position));
+        let ((held, start), bytes) = before.next_back()?;
+        if *held != object {
+            return None;
+        }
+        let from = usize::try_from(position - start).ok()?;
+        let to = from.checked_add(usize::try_from(piece.length).ok()?)?;
+        (to <= bytes.len()).then(|| bytes.slice(from..to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn piece(object: u128, position: u64, length: u64) -> Piece {
+        Piece {
+            base_offset: 0,
+            end_offset: 1,
+            max_timestamp: 0,
+            object: ObjectId(object),
+            position,
+            length,
+        }
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_go_and_what_is_far_is_not() {
+        let mib = 1 << 20;
+        let pieces = [
+            piece(2, 40, 1000),
+            piece(1, 40, mib),
+            piece(1, 40 + mib + 1000, mib),
+            piece(1, 40 << 20, 10),
+            piece(2, 1040, 50),
+        ];
+        let windows = windows(pieces.iter());
+        let shown: Vec<_> = windows
+            .iter()
+            .map(|window| (window.object.0, window.start, window.end))
+            .collect();
+        let expected = [
+            (1, 40, 40 + 2 * mib + 1000),
+            (1, 40 << 20, (40 << 20) + 10),
+            (2, 40, 1090),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn every_piece_is_read_whole_and_little_else(
+            layout in prop::collection::vec((0u128..3, 0u64..200_000, 1u64..3_000_000), 1..60),
+        ) {
+            let mut ends = [40u64; 3];
+            let mut pieces = Vec::new();
+            for (object, gap, length) in layout {
+                let end = &mut ends[usize::try_from(object).unwrap()];
+                pieces.push(piece(object, *end + gap, length));
+                *end += gap + length;
+            }
+            let mut read = Read::default();
+            for window in windows(pieces.iter()) {
+                let wanted: u64 = pieces
+                    .iter()
+                    .filter(|it| it.object == window.object)
+                    .filter(|it| it.position >= window.start && it.position < window.end)
+                    .map(|it| it.length)
+                    .sum();
+                prop_assert!(window.bytes() <= wanted + 60 * GAP_BYTES + wanted * 15);
+                let bytes: Vec<u8> = (window.start..window.end).map(|at| at.to_le_bytes()[0]).collect();
+                read.add(window, Bytes::from(bytes));
+            }
+            for piece in &pieces {
+                let bytes = read.piece(piece).unwrap();
+                prop_assert_eq!(u64::try_from(bytes.len()).unwrap(), piece.length);
+                prop_assert_eq!(bytes[0], piece.position.to_le_bytes()[0]);
+            }
+        }
+    }
+}
