@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use alluvium_server::config::{Config, Loaded, Mode, Sources};
+use alluvium_server::config::{Config, Loaded, Mode, Role, Sources};
 use alluvium_server::{Server, StopSignals, init_logging, raise_open_files};
 
 use crate::failure::Failure;
@@ -84,10 +84,12 @@ fn banner(config: &Config, server: &Server) -> Vec<String> {
         }
     }
     if let Some(address) = server.cluster_address() {
-        tell(
-            "cluster",
-            &format!("{address} (metadata node {})", config.metadata.node()),
-        );
+        if config.has(Role::Metadata) {
+            let node = config.metadata.node();
+            tell("cluster", &format!("{address} (metadata node {node})"));
+        } else {
+            tell("cluster", &format!("{address} (for other agents)"));
+        }
     }
     if config.has_peers() {
         tell("quorum", &config.cluster.nodes.join(", "));

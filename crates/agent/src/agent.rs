@@ -6,17 +6,20 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use alluvium_cluster::{Metadata, ProposeError};
+use alluvium_compaction::{Compaction, CompactionConfig};
 use alluvium_metadata::{AgentOrigin, Command, RegisterAgent, State};
-use alluvium_storage::bucket::Bucket;
+use alluvium_storage::bucket::{Bucket, Cause};
 use alluvium_storage::cache::Cache;
+use alluvium_transport::Service;
 use alluvium_types::{AgentId, Clock, TopicId, limits};
 
 use crate::error::AgentError;
 use crate::fetch::Fetch;
 use crate::freshness::Freshness;
 use crate::groups::Groups;
-use crate::lease::{self, Lease};
+use crate::lease::{self, Announcement, Lease};
 use crate::newcomers::Newcomers;
+use crate::peers::{CachedBlocks, Copies, NoPeers, PeerAccess, PeerClient, PeerService, Peers};
 use crate::produce::Produce;
 use crate::producer_ids::ProducerIds;
 use crate::registration::Registration;
@@ -59,6 +62,10 @@ pub struct AgentConfig {
     pub recent_bytes: usize,
     /// The read cache.
     pub cache_bytes: usize,
+    /// How the bucket is kept small.
+    pub compaction: CompactionConfig,
+    /// How it and the other agents reach one another; without it, it works alone.
+    pub peers: Option<PeerAccess>,
 }
 
 impl Default for AgentConfig {
@@ -77,6 +84,8 @@ impl Default for AgentConfig {
             settle_interval: Duration::from_secs(10),
             recent_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            compaction: CompactionConfig::default(),
+            peers: None,
         }
     }
 }
@@ -98,10 +107,12 @@ pub struct Agent {
     pub groups: Groups,
     /// Producer ids for InitProducerId.
     pub producer_ids: ProducerIds,
+    peer_service: Arc<PeerService>,
     registration: Registration,
     freshness: Freshness,
     newcomers: Newcomers,
     settler: Settler,
+    compaction: Compaction,
     lease: Lease,
 }
 
@@ -127,20 +138,36 @@ impl Agent {
             cluster_id,
         };
         let registration = lease::register(&metadata, register.clone()).await?;
+        // This agent's write-ahead buffer.
+        let copies: Option<Arc<dyn Copies>> = None;
+        let announcement = Announcement {
+            peer: config.peers.as_ref().and_then(|peers| peers.address.clone()),
+            journal: copies.as_ref().map(|copies| copies.journal()),
+        };
         let lease = Lease::start(
             registration.clone(),
             register,
+            announcement,
             metadata.clone(),
             Arc::clone(&clock),
         );
         let freshness = Freshness::of(&metadata);
         let cache = Cache::new(bucket.clone(), config.cache_bytes);
+        // Whom to ask for copies and blocks.
+        let _peers = peers(&config, &metadata, &registration);
+        let peer_service = PeerService::new(
+            metadata.clone(),
+            freshness.clone(),
+            registration.clone(),
+            copies,
+            Arc::new(CachedBlocks(cache.clone())),
+        );
         let fetch = Fetch::start(&config, metadata.clone(), freshness.clone(), cache);
         let produce = Produce::start(
             &config,
             registration.clone(),
             metadata.clone(),
-            bucket.clone(),
+            bucket.for_cause(Cause::Flush),
             Arc::clone(&clock),
             topics.clone(),
             fetch.recent(),
@@ -149,8 +176,18 @@ impl Agent {
             &config,
             registration.clone(),
             metadata.clone(),
-            bucket,
+            bucket.for_cause(Cause::Settle),
             Arc::clone(&clock),
+        );
+        let compaction = Compaction::start(
+            config.compaction.clone(),
+            alluvium_compaction::Context {
+                owner: Arc::new(registration.clone()),
+                metadata: metadata.clone(),
+                bucket,
+                clock: Arc::clone(&clock),
+                policies: Arc::new(topics.clone()),
+            },
         );
         let groups = Groups::start(
             registration.clone(),
@@ -169,10 +206,12 @@ impl Agent {
             fetch,
             groups,
             producer_ids,
+            peer_service: Arc::new(peer_service),
             registration,
             freshness,
             newcomers,
             settler,
+            compaction,
             lease,
         }))
     }
@@ -187,6 +226,12 @@ impl Agent {
     #[must_use]
     pub fn origin(&self) -> AgentOrigin {
         self.registration.origin()
+    }
+
+    /// What answers the other agents, at the address that [`PeerAccess`] names.
+    #[must_use]
+    pub fn peer_service(&self) -> Arc<dyn Service> {
+        Arc::clone(&self.peer_service) as Arc<dyn Service>
     }
 
     /// Whether the agent has heard of the quorum lately. While it has not, others may stand in its
@@ -259,6 +304,7 @@ impl Agent {
         self.registration.leave();
         self.produce.shutdown().await;
         self.groups.shutdown().await;
+        self.compaction.shutdown().await;
         self.settler.shutdown().await;
         self.fetch.shutdown().await;
         self.lease.shutdown().await;
@@ -270,6 +316,22 @@ impl Agent {
             Ok(Err(error)) => tracing::debug!(%error, "the lease is left to run out"),
             Err(_) => tracing::debug!("the lease is left to run out: the quorum does not answer"),
         }
+    }
+}
+
+/// The way to the other agents.
+fn peers(
+    config: &AgentConfig,
+    metadata: &Metadata,
+    registration: &Registration,
+) -> Arc<dyn Peers> {
+    match &config.peers {
+        Some(PeerAccess { transport, .. }) => Arc::new(PeerClient::new(
+            metadata.clone(),
+            registration.clone(),
+            Arc::clone(transport),
+        )),
+        None => Arc::new(NoPeers),
     }
 }
 

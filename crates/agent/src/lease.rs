@@ -1,4 +1,5 @@
-//! Keeps the agent registered: renews the lease, and registers again when it has ended.
+//! Keeps the agent registered: renews the lease, registers again when it has ended, and announces after
+//! each registration where other agents reach this one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,9 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::{Metadata, ProposeError, Renewal};
-use alluvium_metadata::{AgentOrigin, Change, Command, Outcome, RegisterAgent, Standing, State};
+use alluvium_metadata::{
+    AgentOrigin, AnnounceAgent, Change, Command, Outcome, RegisterAgent, Standing, State,
+};
 use alluvium_types::Clock;
 
 use crate::backoff::Backoff;
@@ -61,10 +64,18 @@ pub(crate) async fn register(
     }
 }
 
+/// What an agent says of itself to the others. See [`AnnounceAgent`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) peer: Option<String>,
+    pub(crate) journal: Option<u128>,
+}
+
 impl Lease {
     pub(crate) fn start(
         registration: Registration,
         register: RegisterAgent,
+        announcement: Announcement,
         metadata: Metadata,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -75,6 +86,8 @@ impl Lease {
         let keeper = Keeper {
             registration,
             register,
+            announcement,
+            announced: None,
             metadata,
             clock,
             lease: FIRST,
@@ -123,6 +136,9 @@ impl Drop for Lease {
 struct Keeper {
     registration: Registration,
     register: RegisterAgent,
+    announcement: Announcement,
+    /// The registration under which it was announced.
+    announced: Option<AgentOrigin>,
     metadata: Metadata,
     clock: Arc<dyn Clock>,
     lease: Duration,
@@ -191,6 +207,9 @@ impl Keeper {
                 self.lease = lease.max(Duration::from_millis(1));
                 let until = asked + self.lease;
                 self.registration.renewed(origin, until);
+                if let Err(error) = self.announce(origin).await {
+                    return self.failed("not announced to the other agents yet", &error);
+                }
                 self.backoff.reset();
                 // Of what is left: the answer may have taken a while.
                 until.saturating_duration_since(Instant::now()) / 3
@@ -202,6 +221,28 @@ impl Keeper {
             Ok(Err(error)) => self.failed("the lease is not renewed yet", &error),
             Err(_) => self.failed("the lease is not renewed yet", &ProposeError::TimedOut),
         }
+    }
+
+    /// Tells the others what holds for this registration, once.
+    async fn announce(&mut self, origin: AgentOrigin) -> Result<(), ProposeError> {
+        let Announcement { peer, journal } = self.announcement.clone();
+        let is_nothing = peer.is_none() && journal.is_none();
+        if is_nothing || self.announced == Some(origin) {
+            return Ok(());
+        }
+        let announce = Command::AnnounceAgent(AnnounceAgent {
+            origin,
+            peer,
+            journal,
+        });
+        let applied = timeout(self.lease, self.metadata.propose(announce)).await;
+        let applied = applied.unwrap_or(Err(ProposeError::TimedOut))?;
+        if let Outcome::Refused(refusal) = applied.outcome {
+            // The registration is over, which the next look tells, or the quorum is older.
+            tracing::warn!(agent = %origin.agent, reason = refusal.message, "not announced to the other agents");
+        }
+        self.announced = Some(origin);
+        Ok(())
     }
 
     async fn register_again(&mut self) -> Duration {

@@ -13,6 +13,7 @@ use alluvium_storage::watch;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use alluvium_compaction::Owner;
 use alluvium_metadata::AgentOrigin;
 use alluvium_types::AgentId;
 
@@ -166,6 +167,13 @@ impl Registration {
             origin,
             was_valid: true,
         }
+    }
+}
+
+impl Owner for Registration {
+    fn origin(&self) -> Option<AgentOrigin> {
+        let held = self.held();
+        held.is_valid().then_some(held.origin)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alluvium_cluster::Metadata;
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::disk::{Disk, LocalDisk};
+use alluvium_transport::{Http2Transport, Transport};
 use alluvium_types::SystemClock;
 use futures::FutureExt as _;
 
@@ -47,7 +48,11 @@ impl Server {
         let bucket = Bucket::open(&store_url, Arc::clone(&disk))
             .await
             .map_err(|error| StartError::Store(error.to_string()))?;
+        let transport: Arc<dyn Transport> = Http2Transport::new(config.cluster.tls())
+            .map_err(|error| StartError::Tls(error.to_string()))?;
         let around = Surroundings {
+            transport,
+            switchboard: Arc::default(),
             disk,
             clock: Arc::new(SystemClock),
             bucket,
@@ -58,7 +63,9 @@ impl Server {
         let agent = match ports.kafka {
             Some(port) => {
                 let metadata = quorum.metadata();
-                let starting = AgentPart::start(config, identity, metadata, port, &around);
+                let reached_at = cluster_address.as_deref();
+                let starting =
+                    AgentPart::start(config, identity, metadata, port, reached_at, &around);
                 let started = tokio::select! {
                     biased;
                     reason = quorum.stopped() => Err(StartError::Metadata(reason)),
@@ -112,8 +119,7 @@ impl Server {
         self.agent.as_ref().map(AgentPart::advertised)
     }
 
-    /// What the other processes of the cluster are told to connect to, if this is a metadata node
-    /// that they can reach.
+    /// What the other processes of the cluster are told to connect to, if they can reach this one.
     #[must_use]
     pub fn cluster_address(&self) -> Option<&str> {
         self.cluster_address.as_deref()

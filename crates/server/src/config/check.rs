@@ -1,5 +1,7 @@
 //! What sections say about each other.
 
+use alluvium_storage::bucket::plain_url;
+
 use super::errors::ConfigError;
 use super::{Config, Mode, Role};
 
@@ -35,7 +37,8 @@ impl Config {
             self.kafka.check(mode, errors);
             self.flush.check(errors);
             self.settle.check(errors);
-            self.memory.check(errors);
+            self.compaction.check(errors);
+            self.check_memory(errors);
         }
         self.agent.check(errors);
         self.metadata.check(errors);
@@ -64,11 +67,7 @@ impl Config {
                      metadata nodes are; list their addresses (their cluster.listen)",
                 ));
             }
-            if self.cluster.listen.is_some() {
-                warnings.push(
-                    "cluster.listen has no effect: only metadata nodes are connected to".to_owned(),
-                );
-            }
+            self.check_agent_address(errors, warnings);
             return;
         }
         if self.cluster.listen.is_none() {
@@ -91,12 +90,31 @@ impl Config {
         }
     }
 
+    /// How other agents reach an agent that is no metadata node.
+    fn check_agent_address(&self, errors: &mut Vec<ConfigError>, warnings: &mut Vec<String>) {
+        let cluster = &self.cluster;
+        if cluster.peers().count() < cluster.nodes.len() {
+            errors.push(ConfigError::of(
+                "cluster.nodes",
+                "names this process itself, which is no metadata node; list the metadata nodes, or \
+                 add \"metadata\" to roles",
+            ));
+        }
+        if cluster.listen.is_none() && cluster.advertised.is_some() {
+            warnings.push(
+                "cluster.advertised has no effect without cluster.listen: other agents do not reach \
+                 this one"
+                    .to_owned(),
+            );
+        }
+    }
+
     /// Whether all processes mean the same bytes.
     fn check_store(&self, errors: &mut Vec<ConfigError>, warnings: &mut Vec<String>) {
         if !self.has_peers() {
             return;
         }
-        match self.store.url.as_deref() {
+        match self.store.url.as_deref().map(plain_url) {
             None => errors.push(ConfigError::of(
                 "store.url",
                 "is missing: the processes of a cluster share one store; unset, it would be a \

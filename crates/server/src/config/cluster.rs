@@ -12,8 +12,10 @@ use super::section;
 section! {
     /// How the processes of a cluster reach each other.
     pub struct Cluster in "cluster." {
-        /// Address and port where a metadata node listens for the other processes of the cluster.
-        /// Port 0 takes a free one. Unset, nobody can join it.
+        /// Address and port where this process listens for the others of the cluster: a metadata node
+        /// for all of them, an agent for the other agents, which keep copies of chunks for one another
+        /// and share what they read from the store. Port 0 takes a free one. Unset, nobody can join a
+        /// metadata node, and an agent does nothing for others.
         listen: Option<String> = None,
         /// What the others are told to connect to, as `host:port`. Unset, it is the address of
         /// `listen`.

@@ -79,7 +79,7 @@ fn every_section_is_read() {
     assert_eq!(config.flush.chunk_bytes, ByteSize(4 << 20));
     assert_eq!(config.flush.concurrent_puts.get(), 2);
     assert_eq!(config.settle.interval, Duration::from_secs(60));
-    assert_eq!(config.cache.bytes, ByteSize(1 << 30));
+    assert_eq!(config.cache.bytes, Some(ByteSize(1 << 30)));
     assert_eq!(
         config.agent.identity,
         Some(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)
@@ -380,6 +380,24 @@ fn addresses_between_processes_are_checked() {
             "{expected}: {errors:#?}"
         );
     }
+}
+
+#[test]
+fn an_agent_may_be_reached_by_other_agents() {
+    let with = |lines: &str| load(&AGENT.replace("[cluster]", &format!("[cluster]\n{lines}")));
+    let reached = with("listen = \"0.0.0.0:9095\"\nadvertised = \"a1.example.org:9095\"").unwrap();
+    assert!(reached.warnings.is_empty(), "{:?}", reached.warnings);
+    assert_eq!(reached.config.cluster.peers().count(), 3);
+    let error = |lines| with(lines).unwrap_err().to_string();
+    let nowhere = error("listen = \"0.0.0.0:9095\"");
+    assert!(nowhere.contains("cluster.advertised: is missing"), "{nowhere}");
+    let itself = error("listen = \"0.0.0.0:9094\"\nadvertised = \"m1.example.org:9094\"");
+    assert!(
+        itself.contains("cluster.nodes: names this process itself"),
+        "{itself}"
+    );
+    let warned = with("advertised = \"a1.example.org:9095\"").unwrap().warnings;
+    assert!(warned[0].contains("without cluster.listen"), "{warned:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium_agent::peers::PeerAccess;
 use alluvium_agent::topics::Topics;
 use alluvium_agent::{Agent, AgentConfig, AgentError};
 use alluvium_cluster::Metadata;
@@ -41,10 +42,17 @@ impl AgentPart {
         identity: u128,
         metadata: Metadata,
         port: Port,
+        cluster_address: Option<&str>,
         around: &Surroundings,
     ) -> Result<Self, StartError> {
         let topics = Topics::new(config.broker.clone()).map_err(StartError::Agent)?;
-        let agent_config = agent_config(config, identity, &port, around.bucket.url());
+        let agent_config = AgentConfig {
+            peers: config.has_peers().then(|| PeerAccess {
+                transport: Arc::clone(&around.transport),
+                address: cluster_address.map(ToOwned::to_owned),
+            }),
+            ..agent_config(config, identity, &port, around.bucket.url())
+        };
         let registering = async {
             loop {
                 let started = Agent::start(
@@ -68,7 +76,8 @@ impl AgentPart {
         let agent = wait_for(&around.readiness, what, registering)
             .await
             .map_err(|error| StartError::Agent(error.to_string()))?;
-        let services = Services::new(Arc::clone(&agent), &config.memory);
+        around.switchboard.mount_agent(agent.peer_service());
+        let services = Services::new(Arc::clone(&agent), &config.budgets());
         let advertised = port.advertised();
         let kafka = KafkaListener::start(port.listener, port.address, Arc::new(services));
         Ok(Self {
@@ -131,6 +140,8 @@ impl AgentPart {
 }
 
 fn agent_config(config: &Config, identity: u128, port: &Port, store_url: &str) -> AgentConfig {
+    let budgets = config.budgets();
+    let length = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     AgentConfig {
         identity,
         host: port.advertised.0.clone(),
@@ -143,7 +154,12 @@ fn agent_config(config: &Config, identity: u128, port: &Port, store_url: &str) -
         early_puts_per_second: config.flush.early_puts(store_url),
         settle_bytes: config.settle.bytes.0,
         settle_interval: config.settle.interval,
-        recent_bytes: config.cache.recent_bytes.get(),
-        cache_bytes: config.cache.bytes.get(),
+        recent_bytes: length(budgets.recent),
+        cache_bytes: length(budgets.cache),
+        peers: None,
+        compaction: alluvium_compaction::CompactionConfig {
+            grace: config.store.grace,
+            ..config.compaction.config(&budgets)
+        },
     }
 }

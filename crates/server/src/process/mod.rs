@@ -3,6 +3,7 @@
 mod agent;
 mod ports;
 mod quorum;
+mod switchboard;
 mod waiting;
 
 pub(crate) use agent::AgentPart;

@@ -14,7 +14,7 @@ use crate::error::StartError;
 pub(crate) struct Ports {
     /// For Kafka clients, with the role of an agent.
     pub(crate) kafka: Option<Port>,
-    /// For the other processes of the cluster, on a metadata node that has any.
+    /// For the other processes of the cluster, if they reach this one.
     pub(crate) cluster: Option<Port>,
     /// For people and load balancers.
     pub(crate) http: Option<TcpListener>,
@@ -37,10 +37,8 @@ impl Ports {
             None
         };
         let cluster = match &config.cluster.listen {
-            Some(listen) if config.has(Role::Metadata) => {
-                Some(take_cluster(&config.cluster, listen).await?)
-            }
-            _ => None,
+            Some(listen) => Some(take_cluster(&config.cluster, listen).await?),
+            None => None,
         };
         let http = take_http(&config.http).await?;
         Ok(Self {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_cluster::{Metadata, Node, NodeConfig, Observer, ObserverConfig, Timing};
-use alluvium_storage::bucket::Bucket;
+use alluvium_storage::bucket::{Bucket, plain_url};
 use alluvium_storage::disk::Disk;
-use alluvium_transport::{Http2Transport, Transport, TransportListener};
+use alluvium_transport::{Service, Transport, TransportListener};
 use alluvium_types::Clock;
 
 use super::ports::Port;
+use super::switchboard::Switchboard;
 use super::waiting::wait_for;
 use crate::config::{Config, Role};
 use crate::data_dir::DataDir;
@@ -22,10 +23,10 @@ const STOP: Duration = Duration::from_secs(20);
 /// How this process takes part.
 #[derive(Debug)]
 pub(crate) enum Quorum {
-    /// A durable voter, and where the others reach it, if they can.
+    /// A durable voter, and where the others reach this process, if they can.
     Voter(Box<Node>, Option<TransportListener>),
-    /// A view of what voters elsewhere decide.
-    Observer(Observer),
+    /// A view of what voters elsewhere decide, and where other agents reach this one, if they can.
+    Observer(Observer, Option<TransportListener>),
     /// With objects in memory there is nothing that metadata could outlive.
     Memory(Metadata),
 }
@@ -37,6 +38,10 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bucket: Bucket,
     pub(crate) readiness: Readiness,
+    /// The way to the other processes,
+    pub(crate) transport: Arc<dyn Transport>,
+    /// and who answers them.
+    pub(crate) switchboard: Arc<Switchboard>,
 }
 
 impl Quorum {
@@ -47,29 +52,26 @@ impl Quorum {
         port: Option<Port>,
         around: &Surroundings,
     ) -> Result<Self, StartError> {
-        if around.bucket.url().starts_with("memory:") {
+        if plain_url(around.bucket.url()).starts_with("memory:") {
             return Ok(Self::Memory(Metadata::in_memory()));
         }
-        let tls = config.cluster.tls();
-        let transport: Arc<dyn Transport> =
-            Http2Transport::new(tls.clone()).map_err(|error| StartError::Tls(error.to_string()))?;
+        let transport = Arc::clone(&around.transport);
         if !config.has(Role::Metadata) {
-            return Self::observe(config, transport, around).await;
+            let listener = listen(config, port, around)?;
+            return Self::observe(config, transport, listener, around).await;
         }
         let node_config = node_config(config, data_dir, port.as_ref(), around);
         let (disk, clock) = (Arc::clone(&around.disk), Arc::clone(&around.clock));
         let node = Node::start(node_config, disk, transport, clock)
             .await
             .map_err(|error| StartError::Metadata(error.to_string()))?;
-        let listener = match port {
-            Some(port) => match TransportListener::start(port.listener, node.service(), tls) {
-                Ok(listener) => Some(listener),
-                Err(error) => {
-                    node.shutdown().await;
-                    return Err(StartError::Tls(error.to_string()));
-                }
-            },
-            None => None,
+        around.switchboard.mount_metadata(node.service());
+        let listener = match listen(config, port, around) {
+            Ok(listener) => listener,
+            Err(error) => {
+                node.shutdown().await;
+                return Err(error);
+            }
         };
         let quorum = Self::Voter(Box::new(node), listener);
         match quorum.formed(config, &around.readiness).await {
@@ -84,6 +86,7 @@ impl Quorum {
     async fn observe(
         config: &Config,
         transport: Arc<dyn Transport>,
+        listener: Option<TransportListener>,
         around: &Surroundings,
     ) -> Result<Self, StartError> {
         let nodes = config.cluster.nodes.clone();
@@ -91,7 +94,7 @@ impl Quorum {
         let starting = Observer::start(ObserverConfig { nodes }, transport);
         let observer = wait_for(&around.readiness, &what, starting).await;
         observer
-            .map(Self::Observer)
+            .map(|observer| Self::Observer(observer, listener))
             .map_err(|error| StartError::Metadata(error.to_string()))
     }
 
@@ -120,7 +123,7 @@ impl Quorum {
     pub(crate) fn metadata(&self) -> Metadata {
         match self {
             Self::Voter(node, _) => node.metadata(),
-            Self::Observer(observer) => observer.metadata(),
+            Self::Observer(observer, _) => observer.metadata(),
             Self::Memory(metadata) => metadata.clone(),
         }
     }
@@ -129,7 +132,7 @@ impl Quorum {
     pub(crate) async fn stopped(&self) -> String {
         match self {
             Self::Voter(node, _) => format!("the metadata node stopped: {}", node.stopped().await),
-            Self::Observer(observer) => {
+            Self::Observer(observer, _) => {
                 format!(
                     "the view of the metadata ended: {}",
                     observer.stopped().await
@@ -150,7 +153,12 @@ impl Quorum {
                         listener.shutdown().await;
                     }
                 }
-                Self::Observer(observer) => observer.shutdown().await,
+                Self::Observer(observer, listener) => {
+                    if let Some(listener) = listener {
+                        listener.shutdown().await;
+                    }
+                    observer.shutdown().await;
+                }
                 Self::Memory(_) => {}
             }
         };
@@ -161,6 +169,19 @@ impl Quorum {
             );
         }
     }
+}
+
+/// Lets the other processes in.
+fn listen(
+    config: &Config,
+    port: Option<Port>,
+    around: &Surroundings,
+) -> Result<Option<TransportListener>, StartError> {
+    let Some(port) = port else { return Ok(None) };
+    let service = Arc::clone(&around.switchboard) as Arc<dyn Service>;
+    TransportListener::start(port.listener, service, config.cluster.tls())
+        .map(Some)
+        .map_err(|error| StartError::Tls(error.to_string()))
 }
 
 fn node_config(
