@@ -1,5 +1,7 @@
 //! `[store]`.
 
+use std::time::Duration;
+
 use super::section;
 
 section! {
@@ -9,5 +11,8 @@ section! {
         /// in the data directory. Credentials, region and endpoint of S3 come from the usual AWS
         /// variables.
         url: Option<String> = None,
+        /// Objects stay so long after the last record in them has gone, for readers that are still at
+        /// them.
+        grace: Duration = Duration::from_secs(600),
     }
 }
