@@ -8,7 +8,7 @@ use alluvium_agent::topics::NewTopic;
 use alluvium_checker::{Event, Place};
 use alluvium_protocol::compression::Codec;
 use alluvium_protocol::records::{self, BatchOptions, Record};
-use alluvium_types::{ErrorCode, TopicId, TopicPartition, random};
+use alluvium_types::{ErrorCode, Offset, TopicId, TopicPartition, random};
 use bytes::Bytes;
 
 use super::session::Session;
@@ -53,24 +53,9 @@ pub(crate) async fn list(client: Client) {
         client.pause(60).await;
         let (topic, partitions, _) = TOPICS[random::range(0..TOPICS.len())];
         let partition = random::range(0..partitions);
-        let Some(id) = client.cluster.topic(topic) else {
-            continue;
-        };
-        let place = TopicPartition::new(id, partition);
         let recorder = &client.cluster.recorder;
         let asked = recorder.now();
-        let agent = client.any_agent();
-        let answer = client
-            .cluster
-            .ask(client.host, agent, ANSWER, move |agent| async move {
-                agent.current().await.ok()?;
-                let spec = OffsetSpec::Latest {
-                    read_committed: false,
-                };
-                agent.fetch.list_offset(place, spec).await.ok()
-            })
-            .await;
-        if let Ok(Some((offset, _))) = answer {
+        if let Some(offset) = latest(&client, topic, partition).await {
             let event = Event::Listed {
                 place: Place::new(topic, partition),
                 asked,
@@ -79,6 +64,27 @@ pub(crate) async fn list(client: Client) {
             recorder.note(client.number, event);
         }
     }
+}
+
+/// A partition's end, as any agent knows it when it is asked.
+pub(super) async fn latest(client: &Client, topic: &str, partition: i32) -> Option<Offset> {
+    let place = TopicPartition::new(client.cluster.topic(topic)?, partition);
+    let answer = client
+        .cluster
+        .ask(
+            client.host,
+            client.any_agent(),
+            ANSWER,
+            move |agent| async move {
+                agent.current().await.ok()?;
+                let spec = OffsetSpec::Latest {
+                    read_committed: false,
+                };
+                agent.fetch.list_offset(place, spec).await.ok()
+            },
+        )
+        .await;
+    answer.ok().flatten().map(|(offset, _)| offset)
 }
 
 /// Makes a topic through one agent, writes to it at once through another, and deletes it.

@@ -8,6 +8,7 @@ use alluvium_protocol::{batch, records};
 use alluvium_types::{ErrorCode, Offset, TopicPartition, random};
 use bytes::Bytes;
 
+use super::admin::latest;
 use super::{Client, TOPICS};
 
 /// Longest wait for an answer, beyond what is waited for records.
@@ -182,7 +183,16 @@ pub(crate) async fn read_all(client: &Client, topic: &str, partition: i32) {
     let mut link = None;
     let mut position = 0;
     let mut empty = 0;
+    // A fetch shows what its agent knows, which may be a moment old.
+    let mut end = None;
     for _ in 0..LAST_TRIES {
+        if end.is_none() {
+            end = latest(client, topic, partition).await;
+        }
+        let Some(end) = end else {
+            client.wait(200).await;
+            continue;
+        };
         let fetched = fetch(
             client,
             &mut link,
@@ -197,7 +207,7 @@ pub(crate) async fn read_all(client: &Client, topic: &str, partition: i32) {
                 // Offsets at the end that were given up leave nothing to read.
                 empty = if next == position { empty + 1 } else { 0 };
                 position = next;
-                if position >= high_watermark || empty > 3 {
+                if position >= end || (high_watermark >= end && empty > 3) {
                     return;
                 }
             }
