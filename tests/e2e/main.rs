@@ -4,10 +4,12 @@
 //! - [`programs`]: what people begin with: Kafka's tools, simple and careful Python programs.
 //! - [`codecs`]: the same records through every client, for each codec and store.
 //! - [`kill`]: `kill -9` under load loses and repeats nothing.
+//! - [`policies`]: retention, compaction and DeleteRecords, beside Apache Kafka.
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
 //! - [`cluster`]: metadata nodes and agents as processes of their own.
 //! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
+//! - [`sick_store`]: a store that fails, hangs and is switched off.
 //! - [`tool`]: the command line for people.
 
 #![allow(
@@ -26,7 +28,9 @@ mod cluster;
 mod codecs;
 mod groups;
 mod kill;
+mod policies;
 mod process;
 mod programs;
 mod restore;
+mod sick_store;
 mod tool;

@@ -21,6 +21,11 @@ pub mod policy;
 pub mod retention;
 pub mod sweep;
 
+#[cfg(test)]
+mod shelf;
+#[cfg(test)]
+mod testing;
+
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 

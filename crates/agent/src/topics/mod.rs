@@ -14,6 +14,7 @@ mod describe;
 mod grow;
 mod names;
 mod placement;
+mod policy;
 mod reasons;
 mod settings;
 mod topic_configs;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alluvium_cluster::{Metadata, ProposeError};
+use alluvium_compaction::TopicPolicy;
 use alluvium_metadata::{Command, Outcome, Refusal, State, Topic};
 use alluvium_protocol::compression::Codec;
 use alluvium_types::{ErrorCode, Millis, TopicId};
@@ -52,6 +54,8 @@ struct Shared {
     statics: BTreeMap<String, String>,
     /// The settings of a topic that sets nothing, in a cluster that sets nothing.
     defaults: TopicSettings,
+    /// And how long its records live.
+    default_policy: TopicPolicy,
 }
 
 /// The settings of a topic that the data path heeds, defaults filled in.
@@ -91,9 +95,15 @@ impl Topics {
     /// Every setting that is unknown or has an impossible value, in one text, a line for each.
     pub fn new(broker_configs: BTreeMap<String, String>) -> Result<Self, String> {
         let statics = settings::check_statics(broker_configs)?;
-        let defaults = settings::resolve(&statics, &BTreeMap::new(), &BTreeMap::new());
+        let none = BTreeMap::new();
+        let defaults = settings::resolve(&statics, &none, &none);
+        let default_policy = policy::resolve(&statics, &none, &none);
         Ok(Self {
-            shared: Arc::new(Shared { statics, defaults }),
+            shared: Arc::new(Shared {
+                statics,
+                defaults,
+                default_policy,
+            }),
         })
     }
 

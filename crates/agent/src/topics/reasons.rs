@@ -6,8 +6,7 @@ pub(super) const SEGMENTS: &str = "there are no segment files; objects are cut b
 pub(super) const STORE_SYNC: &str = "every batch is durable before it is acknowledged";
 pub(super) const REMOTE: &str = "all records are in the object store, there is no second tier";
 pub(super) const LEVELS: &str = "each codec's usual level is used";
-pub(super) const RETENTION: &str = "records are kept until they or their topic are deleted by hand";
-pub(super) const COMPACTION: &str = "records are neither compacted nor deleted by a policy";
+pub(super) const RETENTION_CHECK: &str = "use compaction.retention_interval";
 pub(super) const TRANSACTIONS: &str = "there are no transactions yet";
 pub(super) const NEW_GROUPS: &str =
     "only the classic group protocol is served, which every client speaks";
@@ -19,7 +18,7 @@ pub(super) const QUORUM: &str = "the metadata quorum has settings of its own";
 pub(super) const METRICS: &str = "metrics are not served yet, and Java classes cannot be loaded";
 pub(super) const QUOTAS: &str = "there are no quotas yet";
 pub(super) const DELEGATION: &str = "there are no delegation tokens";
-pub(super) const CLEANER: &str = "there is no log cleaner of Kafka's kind";
+pub(super) const CLEANER: &str = "log compaction has settings of its own, compaction.*";
 pub(super) const PLACES: &str = "use data_dir and store.url";
 pub(super) const LISTEN: &str = "use kafka.listen and kafka.advertised_host";
 pub(super) const ROLES: &str = "use roles = [\"agent\", \"metadata\"]";

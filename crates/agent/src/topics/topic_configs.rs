@@ -1,7 +1,7 @@
 //! Every topic setting that Kafka 4 documents, and ours.
 
 use super::definition::{Definition, Rule, boolean, double, int, list, long, string};
-use super::reasons::{COMPACTION, LEVELS, REMOTE, REPLICATION, RETENTION, SEGMENTS, STORE_SYNC};
+use super::reasons::{LEVELS, REMOTE, REPLICATION, SEGMENTS, STORE_SYNC};
 
 const MAX: &str = "9223372036854775807";
 
@@ -20,8 +20,7 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
     ),
     list("cleanup.policy", "delete")
         .rule(Rule::ElementsOf(CLEANUP_POLICIES))
-        .doc("Whether old records are deleted, compacted by key, or both.")
-        .not_yet(COMPACTION),
+        .doc("Whether old records are deleted, compacted by key, or both; neither when empty."),
     int("compression.gzip.level", "-1")
         .rule(Rule::GzipLevel)
         .doc("Level used where compression.type asks for gzip.")
@@ -40,8 +39,10 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         .no_effect(LEVELS),
     long("delete.retention.ms", "86400000")
         .at_least(0.0)
-        .doc("How long tombstones stay in a compacted topic, in milliseconds.")
-        .not_yet(COMPACTION),
+        .doc(
+            "How long tombstones stay in a compacted topic after it was compacted with them, in \
+             milliseconds.",
+        ),
     long("file.delete.delay.ms", "60000")
         .at_least(0.0)
         .doc("Time between marking a file as deleted and deleting it, in milliseconds.")
@@ -76,8 +77,7 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         .no_effect(REMOTE),
     long("max.compaction.lag.ms", MAX)
         .at_least(1.0)
-        .doc("Longest time that a record may wait to be compacted, in milliseconds.")
-        .not_yet(COMPACTION),
+        .doc("Longest time that a record may wait to be compacted, in milliseconds."),
     int("max.message.bytes", "1048588")
         .at_least(0.0)
         .doc("Largest record batch that is taken, in bytes, compressed."),
@@ -92,12 +92,10 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         .doc("Whether records keep the producer's timestamp or get the time of their append."),
     double("min.cleanable.dirty.ratio", "0.5")
         .rule(Rule::Between(0.0, 1.0))
-        .doc("Share of a log that must be uncompacted before it is compacted.")
-        .not_yet(COMPACTION),
+        .doc("Share of a log that must be uncompacted before it is compacted."),
     long("min.compaction.lag.ms", "0")
         .at_least(0.0)
-        .doc("Shortest time that a record stays uncompacted, in milliseconds.")
-        .not_yet(COMPACTION),
+        .doc("Shortest time that a record stays uncompacted, in milliseconds."),
     int("min.insync.replicas", "1")
         .at_least(1.0)
         .doc("Replicas that must have a record before acks=all is answered.")
@@ -123,12 +121,16 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         .doc("Kafka's tiered storage.")
         .refused("Tiered Storage functionality is disabled in the broker. All records are in the object store already"),
     long("retention.bytes", "-1")
-        .doc("Bytes that a partition may grow to before its oldest records go; -1 is no limit.")
-        .not_yet(RETENTION),
+        .doc(
+            "Bytes that a partition may grow to before its oldest records go; -1 is no limit. Records \
+             go in runs, and at least so many bytes stay.",
+        ),
     long("retention.ms", "604800000")
         .at_least(-1.0)
-        .doc("How long records are kept, in milliseconds; -1 is for ever.")
-        .not_yet(RETENTION),
+        .doc(
+            "How long records are kept, in milliseconds; -1 is for ever. Records go in runs, when the \
+             newest of a run is so old.",
+        ),
     int("segment.bytes", "1073741824")
         .at_least(1_048_576.0)
         .doc("Size of a segment file, in bytes.")

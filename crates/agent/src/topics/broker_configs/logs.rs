@@ -2,7 +2,7 @@
 
 use crate::topics::definition::{Definition, Rule, boolean, double, int, list, long, string};
 use crate::topics::reasons::{
-    CLEANER, COMPACTION, PLACES, REMOTE, RETENTION, SEGMENTS, STORE_SYNC, THREADS,
+    CLEANER, PLACES, REMOTE, RETENTION_CHECK, SEGMENTS, STORE_SYNC, THREADS,
 };
 use crate::topics::topic_configs::{CLEANUP_POLICIES, TIMESTAMP_TYPES};
 
@@ -12,27 +12,22 @@ pub(super) const CONFIGS: &[Definition] = &[
     list("log.cleanup.policy", "delete")
         .rule(Rule::ElementsOf(CLEANUP_POLICIES))
         .dynamic()
-        .doc("cleanup.policy of topics that do not set it.")
-        .not_yet(COMPACTION),
+        .doc("cleanup.policy of topics that do not set it."),
     long("log.retention.ms", "")
         .null()
         .dynamic()
-        .doc("retention.ms of topics that do not set it, in milliseconds.")
-        .not_yet(RETENTION),
+        .doc("retention.ms of topics that do not set it, in milliseconds."),
     int("log.retention.minutes", "")
         .null()
-        .doc("The same in minutes, where log.retention.ms is not set.")
-        .not_yet(RETENTION),
+        .doc("The same in minutes, where log.retention.ms is not set."),
     int("log.retention.hours", "168")
-        .doc("The same in hours, where neither of the others is set.")
-        .not_yet(RETENTION),
+        .doc("The same in hours, where neither of the others is set."),
     long("log.retention.bytes", "-1")
         .dynamic()
-        .doc("retention.bytes of topics that do not set it.")
-        .not_yet(RETENTION),
+        .doc("retention.bytes of topics that do not set it."),
     long("log.retention.check.interval.ms", "300000")
         .at_least(1.0)
-        .not_yet(RETENTION),
+        .no_effect(RETENTION_CHECK),
     string("log.message.timestamp.type", "CreateTime")
         .one_of(TIMESTAMP_TYPES)
         .dynamic()
@@ -49,19 +44,19 @@ pub(super) const CONFIGS: &[Definition] = &[
     long("log.cleaner.delete.retention.ms", "86400000")
         .at_least(0.0)
         .dynamic()
-        .not_yet(COMPACTION),
+        .doc("delete.retention.ms of topics that do not set it."),
     long("log.cleaner.max.compaction.lag.ms", MAX)
         .at_least(1.0)
         .dynamic()
-        .not_yet(COMPACTION),
+        .doc("max.compaction.lag.ms of topics that do not set it."),
     long("log.cleaner.min.compaction.lag.ms", "0")
         .at_least(0.0)
         .dynamic()
-        .not_yet(COMPACTION),
+        .doc("min.compaction.lag.ms of topics that do not set it."),
     double("log.cleaner.min.cleanable.ratio", "0.5")
         .rule(Rule::Between(0.0, 1.0))
         .dynamic()
-        .not_yet(COMPACTION),
+        .doc("min.cleanable.dirty.ratio of topics that do not set it."),
     boolean("log.cleaner.enable", "true").no_effect(CLEANER),
     long("log.cleaner.backoff.ms", "15000")
         .at_least(0.0)
