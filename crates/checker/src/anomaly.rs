@@ -99,7 +99,7 @@ impl Anomaly {
     pub fn concerns(&self, entry: &Entry) -> bool {
         let near = |offset: Offset| self.offset.is_none_or(|at| at == offset);
         match &entry.event {
-            Event::Note { .. } => true,
+            Event::Note { .. } | Event::DiskLost { .. } => true,
             Event::ProduceInvoked {
                 place,
                 writer,
@@ -115,6 +115,8 @@ impl Anomaly {
                     })
             }
             Event::ProduceAcked { .. }
+            | Event::ProduceKept { .. }
+            | Event::WritesAlone { .. }
             | Event::ProduceFailed { .. }
             | Event::ProduceUnknown { .. } => false,
             Event::Fetched { place, records, .. } => {

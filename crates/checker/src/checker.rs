@@ -1,11 +1,11 @@
 //! Takes a history entry by entry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::anomaly::{Counts, Found, Verdict};
 use crate::event::{Entry, Event, Place, RecordId};
 use crate::groups::Group;
-use crate::partition::{Answer, Partition};
+use crate::partition::{Answer, Kept, Partition};
 
 /// A judge. Feed it entries in the order of their times.
 #[derive(Debug, Default)]
@@ -13,6 +13,10 @@ pub struct Checker {
     partitions: BTreeMap<Place, Partition>,
     groups: BTreeMap<String, Group>,
     in_flight: HashMap<u64, Batch>,
+    /// By machine, how often its disk was lost.
+    disks_lost: BTreeMap<String, u32>,
+    /// Those that ask for acks=1.
+    alone: BTreeSet<u32>,
     counts: Counts,
     found: Found,
 }
@@ -75,6 +79,22 @@ impl Checker {
                     self.partition(&batch.place)
                         .acked(entry.at, first, count, *offset, &mut found);
                 }
+            }
+            Event::WritesAlone { writer } => _ = self.alone.insert(*writer),
+            Event::ProduceKept { op, keeper } => {
+                if let Some(batch) = self.in_flight.remove(op) {
+                    self.counts.acked += u64::from(batch.count);
+                    let lost = self.disks_lost.get(keeper).copied().unwrap_or(0);
+                    let (first, count) = (batch.first, batch.count);
+                    let kept = Kept {
+                        keeper: keeper.clone(),
+                        lost,
+                    };
+                    self.partition(&batch.place).kept(first, count, &kept);
+                }
+            }
+            Event::DiskLost { keeper } => {
+                *self.disks_lost.entry(keeper.clone()).or_default() += 1;
             }
             Event::ProduceFailed { op } => {
                 if let Some(batch) = self.in_flight.remove(op) {
@@ -158,7 +178,7 @@ impl Checker {
         }
         for partition in self.partitions.values() {
             self.counts.there += partition.there();
-            partition.finish(&mut self.found);
+            partition.finish(&self.alone, &self.disks_lost, &mut self.found);
         }
         self.found.into_verdict(self.counts)
     }

@@ -119,6 +119,25 @@ pub enum Event {
         /// The offset of its first record.
         offset: Offset,
     },
+    /// From here on this writer asks one agent alone to keep its records (acks=1): they may come at
+    /// later offsets than others that it sent behind them, when the agent was away in between.
+    WritesAlone {
+        /// Which.
+        writer: u32,
+    },
+    /// It was acknowledged by one agent alone (acks=1). It may not be gone in the end unless that
+    /// agent's disk is, and unless nobody has read it; its offset may be another one.
+    ProduceKept {
+        /// Which.
+        op: u64,
+        /// The agent's machine.
+        keeper: String,
+    },
+    /// A machine's disk is gone, and with it what only it had kept.
+    DiskLost {
+        /// The machine.
+        keeper: String,
+    },
     /// It was refused in a way that means: not stored, and never will be.
     ProduceFailed {
         /// Which.

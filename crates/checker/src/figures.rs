@@ -71,7 +71,7 @@ impl Observer {
                 }
                 self.in_flight.insert(*op, (entry.at, *count));
             }
-            Event::ProduceAcked { op, .. } => {
+            Event::ProduceAcked { op, .. } | Event::ProduceKept { op, .. } => {
                 self.quiet_until(entry.at);
                 self.quiet_since = Some(entry.at);
                 if let Some((sent, count)) = self.in_flight.remove(op) {

@@ -36,6 +36,17 @@ pub(crate) struct Partition {
     sent: BTreeMap<u32, u64>,
     /// Refused for good.
     refused: BTreeSet<RecordId>,
+    /// Acknowledged by one agent alone.
+    kept: BTreeMap<RecordId, Kept>,
+}
+
+/// Who acknowledged a record alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// The machine.
+    pub(crate) keeper: String,
+    /// How often its disk had been lost by then.
+    pub(crate) lost: u32,
 }
 
 /// An answer to a fetch.
@@ -64,6 +75,7 @@ impl Partition {
             holes: BTreeSet::new(),
             sent: BTreeMap::new(),
             refused: BTreeSet::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -76,6 +88,13 @@ impl Partition {
         let numbers = first..first.saturating_add(u64::from(count));
         self.refused
             .extend(numbers.map(|number| RecordId(writer, number)));
+    }
+
+    pub(crate) fn kept(&mut self, first: RecordId, count: u32, kept: &Kept) {
+        for step in 0..count {
+            let record = RecordId(first.0, first.1.saturating_add(u64::from(step)));
+            self.kept.insert(record, kept.clone());
+        }
     }
 
     pub(crate) fn acked(
@@ -189,12 +208,18 @@ impl Partition {
     }
 
     /// Judges what the last reading found. Nothing, if there was none.
-    pub(crate) fn finish(&self, found: &mut Found) {
+    pub(crate) fn finish(
+        &self,
+        alone: &BTreeSet<u32>,
+        disks_lost: &BTreeMap<String, u32>,
+        found: &mut Found,
+    ) {
         let Some((start, end)) = self.read_to else {
             return;
         };
-        self.judge_order(found);
+        self.judge_order(alone, found);
         self.judge_claims(start, end, found);
+        self.judge_kept(disks_lost, found);
         if self.last_watermark < self.highest_watermark {
             let (seen, last) = (self.highest_watermark, self.last_watermark);
             let detail = format!("{seen} was seen, {last} in the end");
@@ -211,19 +236,41 @@ impl Partition {
         }
     }
 
-    /// Each writer's numbers must rise.
-    fn judge_order(&self, found: &mut Found) {
+    /// What one agent acknowledged alone must be there, unless its disk was lost since.
+    fn judge_kept(&self, disks_lost: &BTreeMap<String, u32>, found: &mut Found) {
+        if self.kept.is_empty() || self.log_start > 0 {
+            return;
+        }
+        let there: BTreeSet<_> = self.there.iter().map(|(_, slot)| slot.record).collect();
+        for (record, kept) in &self.kept {
+            let lost = disks_lost.get(&kept.keeper).copied().unwrap_or(0);
+            if !there.contains(record) && lost == kept.lost {
+                let keeper = &kept.keeper;
+                let detail = format!(
+                    "{record} acknowledged by {keeper} alone, whose disk was not lost since"
+                );
+                found.add(Kind::Lost, &self.place, None, Some(*record), detail);
+            }
+        }
+    }
+
+    /// Each writer's numbers must rise; only once each, for those that ask one agent alone.
+    fn judge_order(&self, alone: &BTreeSet<u32>, found: &mut Found) {
+        let mut seen_alone = BTreeSet::new();
         let mut last: BTreeMap<u32, (u64, Offset)> = BTreeMap::new();
         for (offset, slot) in self.there.iter() {
             let record = slot.record;
-            let Some((number, at)) = last.get(&record.0).copied() else {
+            if alone.contains(&record.0) && seen_alone.insert(record) {
+                continue;
+            }
+            let before = match last.get(&record.0).copied() {
+                None if alone.contains(&record.0) => Some((record.1, offset)),
+                before => before,
+            };
+            let Some((number, at)) = before.filter(|(number, _)| record.1 <= *number) else {
                 last.insert(record.0, (record.1, offset));
                 continue;
             };
-            if record.1 > number {
-                last.insert(record.0, (record.1, offset));
-                continue;
-            }
             let earlier = self
                 .there
                 .iter()

@@ -294,3 +294,56 @@ fn a_history_survives_its_file() {
     assert_eq!(read, story.entries);
     assert!(history::read(&b"{}\n"[..]).next().unwrap().is_err());
 }
+
+/// Records 0 and 1 of writer 5, acknowledged by the machine "a1" alone.
+fn kept(story: &mut Story) {
+    story.add(Event::WritesAlone { writer: 5 });
+    let op = story.invoke(5, 0, 2);
+    let keeper = "a1".to_owned();
+    story.add(Event::ProduceKept { op, keeper });
+}
+
+fn lose_disk(story: &mut Story, keeper: &str) {
+    let keeper = keeper.to_owned();
+    story.add(Event::DiskLost { keeper });
+}
+
+#[test]
+fn what_one_agent_acknowledged_alone_is_lost_with_its_disk_only() {
+    let mut story = Story::default();
+    // A disk that was lost before is no excuse, nor is that of another.
+    lose_disk(&mut story, "a1");
+    kept(&mut story);
+    lose_disk(&mut story, "a2");
+    story.last(&[(7, 5, 0)]);
+    story.shows(&[Kind::Lost]);
+
+    let mut story = Story::default();
+    kept(&mut story);
+    lose_disk(&mut story, "a1");
+    story.last(&[]);
+    story.shows(&[]);
+
+    // Not when somebody has read it.
+    let mut story = Story::default();
+    kept(&mut story);
+    story.fetch(0, 1, &[(0, 5, 0)]);
+    lose_disk(&mut story, "a1");
+    story.answer(9, 0, 1, &[], true);
+    story.shows(&[Kind::Vanished]);
+}
+
+#[test]
+fn what_one_agent_acknowledged_alone_may_come_later_and_in_another_order_but_once() {
+    let mut story = Story::default();
+    kept(&mut story);
+    let op = story.invoke(5, 2, 1);
+    story.add(Event::ProduceUnknown { op });
+    story.last(&[(0, 5, 2), (4, 5, 0), (5, 5, 1)]);
+    story.shows(&[]);
+
+    let mut story = Story::default();
+    kept(&mut story);
+    story.last(&[(0, 5, 1), (4, 5, 0), (5, 5, 1)]);
+    story.shows(&[Kind::Duplicated]);
+}

@@ -121,6 +121,7 @@ pub(crate) fn relevant<'a>(entries: &'a [Entry], anomaly: &Anomaly) -> Vec<&'a E
         .collect();
     let answers = |entry: &Entry| match entry.event {
         Event::ProduceAcked { op, .. }
+        | Event::ProduceKept { op, .. }
         | Event::ProduceFailed { op }
         | Event::ProduceUnknown { op } => ops.contains(&op),
         _ => false,
