@@ -22,7 +22,8 @@ impl Blocks for CachedBlocks {
         object_bytes: u64,
         range: Range<u64>,
     ) -> Result<Vec<Bytes>, String> {
-        let read = self.0.read(&key(object), object_bytes, range).await;
+        let key = key(object);
+        let read = self.0.read_for_neighbour(&key, object_bytes, range).await;
         read.map_err(|error| error.to_string())
     }
 }

@@ -8,7 +8,6 @@
 mod blocks;
 pub mod choice;
 mod client;
-mod copies;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -27,7 +26,6 @@ use bytes::Bytes;
 pub(crate) use blocks::CachedBlocks;
 pub use choice::{block_owner, journal_peers, peer_address};
 pub(crate) use client::PeerClient;
-pub(crate) use copies::{KeptCopies, name_of};
 pub(crate) use service::PeerService;
 pub use service::{Blocks, Copies};
 pub use wire::{APPEND_BYTES, READ_BYTES};

@@ -26,8 +26,8 @@ const HEAD_BYTES: usize = 512;
 /// Most bytes of a chunk that is sent: what the transport takes, less the head.
 pub const APPEND_BYTES: usize = (64 << 20) - HEAD_BYTES;
 
-/// Most bytes that one read is answered with.
-pub const READ_BYTES: u64 = 16 << 20;
+/// Most bytes that one read is answered with: the longest segment of an object that is fetched at once.
+pub const READ_BYTES: u64 = 32 << 20;
 
 /// Which cluster, and which of its histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
