@@ -12,6 +12,7 @@ mod cluster;
 mod consume;
 mod dev;
 mod failure;
+mod fsck;
 mod inspect;
 mod output;
 mod produce;
@@ -53,6 +54,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Rebuild a cluster from its bucket when all metadata disks are gone
     Restore(restore::RestoreArgs),
+    /// Prove that the metadata and the bucket agree, with no cluster running
+    Fsck(fsck::FsckArgs),
     /// Explain an object of the store, with no cluster running
     Inspect(inspect::InspectArgs),
 }
@@ -81,6 +84,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args).await,
             Command::Restore(args) => restore::run(args).await,
+            Command::Fsck(args) => fsck::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
         }
     });

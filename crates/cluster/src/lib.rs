@@ -110,8 +110,8 @@ pub use node::{Node, NodeConfig, StartError, Timing};
 pub use observer::{Observer, ObserverConfig};
 pub use operator::Operator;
 pub use restore::{
-    LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreConfig, RestoreError,
-    RestoreReport, RestoreStep, restore,
+    ArchivedState, LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreConfig,
+    RestoreError, RestoreReport, RestoreStep, is_archive_key, read_archive, restore,
 };
 pub use status::{
     AgentCondition, AgentStatus, ArchiveStatus, ArchiveTrouble, ClusterStatus, VoterStatus,

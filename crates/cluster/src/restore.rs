@@ -9,10 +9,13 @@
 //! 5. [`found`]: the marker of a new history is created, which fences the old quorum and every other
 //!    restore; then its first snapshot is written to the bucket, and the same to the new voter's disk.
 //!
+//! [`archived`] does the first two alone, for who only wants to look.
+//!
 //! What is lost: records that were acknowledged inside the log (small chunks) less than an archive
 //! interval before the end and had not been settled to an object; and commands of that time (topics,
 //! commits). Everything is said in the [`RestoreReport`].
 
+mod archived;
 mod found;
 mod history;
 mod objects;
@@ -38,6 +41,7 @@ use alluvium_types::{Clock, Millis, TopicId};
 use crate::archive::marker::{Marker, MarkerError};
 use crate::view::Current;
 
+pub use archived::{ArchivedState, is_archive_key, read_archive};
 pub use report::{LostRun, PartitionOffsets, RefusedBatches, Replayed, Resequenced, RestoreReport};
 
 /// What to restore, and where to.

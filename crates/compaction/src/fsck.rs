@@ -1,1 +1,0 @@
-//! Whether manifests and bucket agree.
