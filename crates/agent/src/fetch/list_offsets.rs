@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{Partition, Run, State};
+use alluvium_metadata::{Partition, Run, RunLocation, State};
 use alluvium_protocol::batch;
 use alluvium_protocol::records;
 use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition, limits};
@@ -117,7 +117,9 @@ impl Search {
                     None => partition.run_at_time(self.timestamp)?.base_offset,
                 };
                 let mut later = partition.runs_from(from.max(self.from));
-                let run = later.find(|run| run.max_timestamp >= self.timestamp)?;
+                let run = later.find(|run| {
+                    run.location != RunLocation::Gap && run.max_timestamp >= self.timestamp
+                })?;
                 Some(PlannedRun::new(run, state))
             });
             // A topic deleted meanwhile has no such record.
@@ -147,7 +149,8 @@ impl Search {
             return Ok(Some(found));
         }
         let first_and_rest = look(metadata, self.partition, |state, partition| {
-            let mut runs = partition.runs_from(self.from);
+            let runs = partition.runs_from(self.from);
+            let mut runs = runs.filter(|run| run.location != RunLocation::Gap);
             let first = PlannedRun::new(runs.next()?, state);
             Some((first, runs.map(|run| run.max_timestamp).max()))
         });

@@ -4,25 +4,32 @@
 //! the offsets, and about how many bytes there are. When that is less than the client wants, it
 //! waits until one of its partitions changes (`tail`); nothing is read before it can be answered.
 //! Then the runs are read (`read`) from the metadata itself (inline), from recent chunks
-//! (`recent`) or through the cache (`source`), beginning where the footer's index says (`seek`),
-//! batch by batch (`run_reader`); bytes from the bucket are checked on the way. Each batch gets its
-//! offset and goes out as the slices it was read in (`assemble`).
+//! (`recent`), through the cache or from write-ahead buffers, this agent's or another's (`source`),
+//! beginning where the last fetch ended (`readers`) or the footer's index says (`seek`), batch by batch
+//! (`run_reader`); bytes that come from outside this process are checked on the way, and read once more
+//! when they are bad. Each batch gets its offset and goes out as the slices it was read in
+//! (`assemble`).
+//!
+//! Whoever reads on and on through old data has the cache fetch ahead (`readers`); agents of one zone
+//! fetch for one another (`zone`).
 
 mod assemble;
 mod chain;
 mod list_offsets;
 mod plan;
 mod read;
+mod readers;
 mod recent;
 mod run_reader;
 mod seek;
 mod source;
 mod tail;
+mod zone;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,11 +43,14 @@ use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition};
 
 use crate::AgentConfig;
 use crate::freshness::Freshness;
+use crate::peers::{Copies, Peers};
+use crate::registration::Registration;
 use crate::task::ended;
 
 use plan::Plan;
 use source::Source;
 use tail::{Tail, Waiter};
+use zone::{Company, Zone};
 
 pub use recent::Recent;
 
@@ -134,6 +144,26 @@ impl Fetch {
         }
     }
 
+    /// Has it read from others as well: blocks of objects through the agents of its `zone`, chunks that
+    /// are in no object yet from this agent's write-ahead buffer (`copies`) and from those of others.
+    /// Only the first call counts.
+    pub(crate) fn join(
+        &self,
+        registration: Registration,
+        zone: Option<String>,
+        peers: Arc<dyn Peers>,
+        copies: Option<Arc<dyn Copies>>,
+    ) {
+        let company = Company {
+            registration,
+            peers,
+            copies,
+        };
+        let zone = Zone::new(company.clone(), zone, self.metadata.clone());
+        self.source.cache().share(Arc::new(zone));
+        self.source.join(company);
+    }
+
     /// The chunks that producers just wrote.
     pub(crate) fn recent(&self) -> Recent {
         self.source.recent().clone()
@@ -149,8 +179,51 @@ impl Fetch {
     /// read now, or are not what was written, are answered `KafkaStorageError`, for their partition
     /// only.
     pub async fn read(&self, partitions: &[ReadPartition], limits: ReadLimits) -> Vec<ReadResult> {
+        let begun = Instant::now();
         let plans = self.wait(partitions, &limits).await;
-        read::read_all(&self.source, plans, limits.max_bytes).await
+        let results = self.read_planned(partitions, plans, &limits).await;
+        let is_empty =
+            |result: &ReadResult| result.error == ErrorCode::None && result.records.is_empty();
+        if limits.max_wait.is_zero() || partitions.is_empty() || !results.iter().all(is_empty) {
+            return results;
+        }
+        // What was planned may hold no record at or behind the offset: some offsets have none. A client
+        // that was told so at once would ask again at once.
+        let spent = begun.elapsed();
+        let deadline = begun.checked_add(limits.max_wait);
+        let waiter = self
+            .tail
+            .wait_for(partitions.iter().map(|asked| asked.partition));
+        if spent < limits.max_wait && !self.stop.is_cancelled() {
+            self.changed(&waiter, deadline).await;
+        }
+        let plans = self.plan(partitions, &limits);
+        self.read_planned(partitions, plans, &limits).await
+    }
+
+    /// Reads; and once more where bytes could not be had and lie somewhere else by now.
+    async fn read_planned(
+        &self,
+        partitions: &[ReadPartition],
+        plans: Vec<Plan>,
+        limits: &ReadLimits,
+    ) -> Vec<ReadResult> {
+        let places: Vec<_> = plans
+            .iter()
+            .map(|plan| plan.runs.first().cloned())
+            .collect();
+        let results = read::read_all(&self.source, plans, limits.max_bytes).await;
+        if !results.iter().any(ReadResult::is_unreadable) {
+            return results;
+        }
+        let again = self.plan(partitions, limits);
+        let moved = |((result, old), new): ((&ReadResult, &Option<_>), &Plan)| {
+            result.is_unreadable() && new.runs.first() != old.as_ref()
+        };
+        if results.iter().zip(&places).zip(&again).any(moved) {
+            return read::read_all(&self.source, again, limits.max_bytes).await;
+        }
+        results
     }
 
     async fn wait(&self, partitions: &[ReadPartition], limits: &ReadLimits) -> Vec<Plan> {
@@ -214,10 +287,17 @@ impl Fetch {
         list_offsets::list_offset(&self.source, &self.metadata, partition, spec).await
     }
 
-    /// Ends every wait and stops. Reads go on to work, without waiting.
+    /// Ends every wait and stops. Reads go on to work, without waiting and without a disk tier.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         ended(&self.task, "wakes readers").await;
+        self.source.cache().close().await;
+    }
+}
+
+impl ReadResult {
+    fn is_unreadable(&self) -> bool {
+        self.error == ErrorCode::KafkaStorageError
     }
 }
 

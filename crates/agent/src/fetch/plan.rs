@@ -2,14 +2,21 @@
 
 use bytes::Bytes;
 
-use alluvium_metadata::{Partition, Run, RunLocation, State};
-use alluvium_types::{ErrorCode, Offset, TopicPartition};
+use alluvium_metadata::{JournalChunkId, Partition, Run, RunLocation, State};
+use alluvium_types::{AgentId, ErrorCode, Offset, TopicPartition};
 
-use super::source::ObjectRef;
+use super::source::{ChunkRef, ObjectRef};
 use super::{ReadLimits, ReadPartition};
 
 /// Most runs of one partition that one fetch reads.
 const RUNS: usize = 1024;
+
+/// Runs behind those, and their bytes, that are looked at for what may be read next.
+const NEXT_RUNS: usize = 16;
+const NEXT_BYTES: u64 = 64 << 20;
+
+/// Who is so near to the end reads what others read as well.
+const TAIL_BYTES: u64 = 16 << 20;
 
 /// What to read of a partition.
 #[derive(Clone, Debug)]
@@ -32,10 +39,14 @@ pub(super) struct Plan {
     pub(super) available: usize,
     /// There are more runs than one fetch reads.
     pub(super) is_cut: bool,
+    /// What comes behind `runs`, as far as it is looked at.
+    pub(super) next: Vec<PlannedRun>,
+    /// The offset is near the end of what may be read.
+    pub(super) is_tail: bool,
 }
 
 /// A run and where its bytes are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlannedRun {
     pub(super) base_offset: Offset,
     pub(super) end_offset: Offset,
@@ -43,38 +54,59 @@ pub(super) struct PlannedRun {
     pub(super) place: Place,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Inline(Bytes),
     Object {
         object: ObjectRef,
         /// First byte.
         position: u64,
+        /// The batches bear their own offsets, and offsets may be missing.
+        sparse: bool,
     },
+    Journal {
+        chunk: ChunkRef,
+        /// First byte.
+        position: u64,
+    },
+    /// There is nothing at these offsets.
+    Gap,
     /// In an object of which the metadata does not know the length: a fault.
     Nowhere(alluvium_types::ObjectId),
+    /// In a chunk that the metadata does not know: a fault.
+    NoChunk(JournalChunkId),
 }
 
 impl PlannedRun {
     pub(super) fn new(run: &Run, state: &State) -> Self {
+        let in_object = |object, position: u64, sparse| match state.object_bytes(object) {
+            Some(bytes) => Place::Object {
+                object: ObjectRef { object, bytes },
+                position,
+                sparse,
+            },
+            None => Place::Nowhere(object),
+        };
         let place = match &run.location {
             RunLocation::Inline(bytes) => Place::Inline(bytes.clone()),
-            RunLocation::Journal { .. } | RunLocation::Sparse { .. } | RunLocation::Gap => {
-                Place::Nowhere(alluvium_types::ObjectId(0))
-            }
-            RunLocation::Object { object, position } => match state.object_bytes(*object) {
-                Some(bytes) => {
-                    let object = ObjectRef {
-                        object: *object,
-                        bytes,
-                    };
-                    Place::Object {
-                        object,
-                        position: *position,
-                    }
-                }
-                None => Place::Nowhere(*object),
+            RunLocation::Object { object, position } => in_object(*object, *position, false),
+            RunLocation::Sparse { object, position } => in_object(*object, *position, true),
+            RunLocation::Journal { chunk, position } => match state.journal_chunk(*chunk) {
+                Some(held) => Place::Journal {
+                    chunk: ChunkRef {
+                        chunk: *chunk,
+                        bytes: held.bytes,
+                        copies: held
+                            .copies
+                            .iter()
+                            .map(|copy| copy.agent)
+                            .collect::<Vec<AgentId>>(),
+                    },
+                    position: *position,
+                },
+                None => Place::NoChunk(*chunk),
             },
+            RunLocation::Gap => Place::Gap,
         };
         Self {
             base_offset: run.base_offset,
@@ -121,6 +153,8 @@ fn plan_partition(
         at_least_one,
         available: 0,
         is_cut: false,
+        next: Vec::new(),
+        is_tail: false,
     };
     let Some(partition) = state.partition(asked.partition) else {
         plan.error = ErrorCode::UnknownTopicOrPartition;
@@ -165,17 +199,31 @@ impl Plan {
         // One byte is planned even where none fits, so that the first batch can be read and so that
         // waiting readers see that there is something.
         let wanted = u64::try_from(self.max_bytes).unwrap_or(u64::MAX).max(1);
-        for run in partition.runs_from(self.offset) {
-            if available >= wanted || run.base_offset >= self.end {
-                break;
-            }
+        let mut runs = partition
+            .runs_from(self.offset)
+            .take_while(|run| run.base_offset < self.end)
+            .filter(|run| run.location != RunLocation::Gap)
+            .peekable();
+        while available < wanted
+            && let Some(run) = runs.peek()
+        {
             if self.runs.len() == RUNS {
                 self.is_cut = true;
                 break;
             }
             available = available.saturating_add(bytes_from(run, self.offset));
             self.runs.push(PlannedRun::new(run, state));
+            runs.next();
         }
+        let mut beyond = 0u64;
+        while self.next.len() < NEXT_RUNS
+            && beyond < NEXT_BYTES
+            && let Some(run) = runs.next()
+        {
+            beyond = beyond.saturating_add(run.length);
+            self.next.push(PlannedRun::new(run, state));
+        }
+        self.is_tail = runs.next().is_none() && available.saturating_add(beyond) <= TAIL_BYTES;
         self.available = usize::try_from(available).unwrap_or(usize::MAX);
     }
 }

@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use alluvium_types::ErrorCode;
+use alluvium_storage::cache::{Lane, SEGMENT_BYTES};
+use alluvium_types::{ErrorCode, ObjectId, Offset};
 
 use super::ReadResult;
 use super::assemble::Assembly;
-use super::plan::{Plan, PlannedRun};
+use super::plan::{Place, Plan, PlannedRun};
+use super::readers::{Reader, Stretch, look_ahead};
 use super::run_reader::{RunReader, Start, read_range};
 use super::seek::{Target, seek};
-use super::source::{Piece, ReadError, Source};
+use super::source::{Piece, ReadError, Source, Way};
 
 /// Partitions of one fetch that are read at a time.
 const PARTITIONS: usize = 16;
@@ -20,6 +22,9 @@ const RUNS: usize = 8;
 
 /// Least that is read where the first batch is wanted whatever its size.
 const FIRST_READ_BYTES: u64 = 4 << 10;
+
+/// Who reads on at the tail has this many times what it read so far fetched at once.
+const TAIL_GROWTH: u64 = 8;
 
 /// Reads all partitions of a fetch. Together they stay within `max_bytes`, but for the first batch.
 pub(super) async fn read_all(
@@ -78,6 +83,14 @@ struct Ahead<'a> {
     run: &'a PlannedRun,
     start: Start,
     end: u64,
+    way: Way,
+}
+
+/// How far a fetch has come.
+#[derive(Clone, Copy)]
+struct Progress {
+    next_offset: Offset,
+    mark: Option<(ObjectId, u64)>,
 }
 
 async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(), ReadError> {
@@ -87,28 +100,102 @@ async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(
     if plan.max_bytes == 0 && !plan.at_least_one {
         return Ok(());
     }
-    let start = seek(source, plan.partition, first, Target::Offset(plan.offset)).await?;
-    let ahead = read_ahead(plan, start);
+    let known = source.readers().at(plan.partition, plan.offset);
+    let start = match known.and_then(|reader| marked(plan, first, &reader)) {
+        Some(start) => start,
+        None => seek(source, plan.partition, first, Target::Offset(plan.offset)).await?,
+    };
+    let mut reader = known.unwrap_or_else(|| source.readers().begin());
+    let ahead = read_ahead(plan, start, fetch_ahead(source, plan, start, &mut reader));
     // The futures are made before the first wait: a stream over the closure would not be `Send` for
     // every lifetime, as the server's tasks need it.
     let reads: Vec<_> = ahead
         .into_iter()
         .map(|ahead| async move {
-            let piece = read_range(source, ahead.run, ahead.start.position, ahead.end).await;
+            let range = ahead.start.position..ahead.end;
+            let piece = read_range(source, ahead.run, range, ahead.way).await;
             (ahead, piece)
         })
         .collect();
+    let mut progress = Progress {
+        next_offset: plan.offset,
+        mark: None,
+    };
     let mut pieces = stream::iter(reads).buffered(RUNS);
     while let Some((ahead, piece)) = pieces.next().await {
-        if !read_run(source, plan, &ahead, piece?, out).await? {
+        if !read_run(source, plan, &ahead, piece?, out, &mut progress).await? {
             break;
         }
+    }
+    if out.len() > 0 {
+        reader.mark = progress.mark;
+        reader.streak = reader.streak.saturating_add(out.len() as u64);
+        source
+            .readers()
+            .put(plan.partition, progress.next_offset, reader);
     }
     Ok(())
 }
 
+/// The place where the fetch before this one ended, if it lies in the run.
+fn marked(plan: &Plan, run: &PlannedRun, reader: &Reader) -> Option<Start> {
+    let (marked, at) = reader.mark?;
+    let Place::Object {
+        object, position, ..
+    } = &run.place
+    else {
+        return None;
+    };
+    let into_run = at.checked_sub(*position)?;
+    if object.object != marked || into_run > run.length {
+        return None;
+    }
+    let base_offset = match into_run {
+        0 => run.base_offset,
+        _ => plan.offset.max(run.base_offset),
+    };
+    Some(Start {
+        position: into_run,
+        base_offset,
+        slack: 0,
+    })
+}
+
+/// Has the cache fetch what a reader of old data will come to, and says how it is to be read; at the
+/// tail, how much is to come with what it reads.
+fn fetch_ahead(source: &Source, plan: &Plan, start: Start, reader: &mut Reader) -> (Lane, u64) {
+    if reader.streak == 0 {
+        return (Lane::Hot, 0);
+    }
+    if plan.is_tail {
+        let grown = reader.streak.saturating_mul(TAIL_GROWTH);
+        return (Lane::Hot, grown.min(SEGMENT_BYTES));
+    }
+    let mut skipped = start.position;
+    let runs = plan.runs.iter().chain(&plan.next);
+    let stretches: Vec<_> = runs
+        .filter_map(|run| {
+            let skipped = std::mem::take(&mut skipped);
+            match &run.place {
+                Place::Object {
+                    object, position, ..
+                } => Some(Stretch {
+                    object: *object,
+                    range: position.saturating_add(skipped)..position.saturating_add(run.length),
+                }),
+                _ => None,
+            }
+        })
+        .collect();
+    let window = source.readers().window(reader);
+    for stretch in look_ahead(&stretches, &mut reader.fetched_to, window) {
+        source.ahead(stretch.object, stretch.range);
+    }
+    (Lane::Scan, 0)
+}
+
 /// Which bytes of which runs hold what may be returned.
-fn read_ahead(plan: &Plan, start: Start) -> Vec<Ahead<'_>> {
+fn read_ahead(plan: &Plan, start: Start, (lane, extra): (Lane, u64)) -> Vec<Ahead<'_>> {
     let mut left = u64::try_from(plan.max_bytes).unwrap_or(u64::MAX);
     if plan.at_least_one {
         left = left.max(FIRST_READ_BYTES);
@@ -128,10 +215,18 @@ fn read_ahead(plan: &Plan, start: Start) -> Vec<Ahead<'_>> {
         let wanted = left.saturating_add(start.slack);
         let bytes = run.length.saturating_sub(start.position).min(wanted);
         left = left.saturating_sub(bytes.saturating_sub(start.slack));
+        let end = start.position + bytes;
+        let extend_to = match &run.place {
+            Place::Object { position, .. } => {
+                position.saturating_add(end.saturating_add(extra).min(run.length))
+            }
+            _ => 0,
+        };
         ahead.push(Ahead {
             run,
             start,
-            end: start.position + bytes,
+            end,
+            way: Way { lane, extend_to },
         });
     }
     ahead
@@ -144,9 +239,27 @@ async fn read_run(
     ahead: &Ahead<'_>,
     piece: Piece,
     out: &mut Assembly,
+    progress: &mut Progress,
 ) -> Result<bool, ReadError> {
-    let mut reader = RunReader::new(source, plan.partition, ahead.run, ahead.start);
+    let reader = RunReader::new(source, plan.partition, ahead.run, ahead.start);
+    let mut reader = reader.in_way(ahead.way);
     reader.read_ahead(piece);
+    let goes_on = take_batches(plan, &mut reader, out, progress).await?;
+    progress.mark = match &ahead.run.place {
+        Place::Object {
+            object, position, ..
+        } => Some((object.object, position.saturating_add(reader.position()))),
+        _ => None,
+    };
+    Ok(goes_on)
+}
+
+async fn take_batches(
+    plan: &Plan,
+    reader: &mut RunReader<'_>,
+    out: &mut Assembly,
+    progress: &mut Progress,
+) -> Result<bool, ReadError> {
     loop {
         // Past what was read ahead only the first batch is looked for.
         if out.len() > 0 && !reader.has_header() && !reader.is_at_end() {
@@ -169,5 +282,6 @@ async fn read_run(
         }
         let parts = reader.take(&header).await?;
         out.batch(parts, header.base_offset);
+        progress.next_offset = header.last_offset().saturating_add(1);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use alluvium_metadata::JournalChunkId;
 use alluvium_types::ObjectId;
 use alluvium_types::hash::HashMap;
 
@@ -19,8 +20,15 @@ pub struct Recent {
 struct Objects {
     capacity: u64,
     bytes: u64,
-    by_id: HashMap<ObjectId, Arc<Parts>>,
-    oldest_first: VecDeque<ObjectId>,
+    by_id: HashMap<Written, Arc<Parts>>,
+    oldest_first: VecDeque<Written>,
+}
+
+/// What was written, and to where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Written {
+    Object(ObjectId),
+    Journal(JournalChunkId),
 }
 
 /// An object's parts, each with the position at which it ends.
@@ -47,6 +55,16 @@ impl Recent {
 
     /// Keeps an object that was just written. One larger than the whole room is not kept.
     pub(crate) fn insert(&self, object: ObjectId, parts: Vec<Bytes>, bytes: u64) {
+        self.keep(Written::Object(object), parts, bytes);
+    }
+
+    /// Keeps a chunk that was just written to write-ahead buffers, as [`Self::insert`] does.
+    #[allow(dead_code)] // until the journal lane calls it
+    pub(crate) fn insert_chunk(&self, chunk: JournalChunkId, parts: Vec<Bytes>, bytes: u64) {
+        self.keep(Written::Journal(chunk), parts, bytes);
+    }
+
+    fn keep(&self, object: Written, parts: Vec<Bytes>, bytes: u64) {
         let mut end = 0;
         let parts = parts.into_iter().map(|part| {
             end += part.len() as u64;
@@ -73,8 +91,8 @@ impl Recent {
         objects.oldest_first.push_back(object);
     }
 
-    /// A range of an object, if the object is here.
-    pub(super) fn read(&self, object: ObjectId, range: &Range<u64>) -> Option<Vec<Bytes>> {
+    /// A range of an object or chunk, if it is here.
+    pub(super) fn read(&self, object: Written, range: &Range<u64>) -> Option<Vec<Bytes>> {
         let parts = {
             let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(objects.by_id.get(&object)?)
@@ -124,7 +142,7 @@ mod tests {
         let parts = || vec![Bytes::from("abc"), Bytes::from("defg"), Bytes::from("hij")];
         let read = |object, range: Range<u64>| {
             recent
-                .read(ObjectId(object), &range)
+                .read(Written::Object(ObjectId(object)), &range)
                 .map(|slices| slices.concat())
         };
         recent.insert(ObjectId(1), parts(), 10);

@@ -1,5 +1,7 @@
 //! Walks over the batches of one run, reading as it goes.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use alluvium_protocol::batch::{BatchError, BatchHeader};
@@ -7,7 +9,7 @@ use alluvium_types::{Offset, TopicPartition, limits::BATCH_HEADER_BYTES};
 
 use super::chain::Chain;
 use super::plan::{Place, PlannedRun};
-use super::source::{Piece, ReadError, Source};
+use super::source::{Piece, ReadError, Source, Way};
 
 /// Read at once where it is not known how much is needed.
 const READ_BYTES: u64 = 64 << 10;
@@ -37,6 +39,7 @@ pub(super) struct RunReader<'a> {
     read_to: u64,
     base_offset: Offset,
     trusted: bool,
+    way: Way,
 }
 
 impl<'a> RunReader<'a> {
@@ -54,7 +57,19 @@ impl<'a> RunReader<'a> {
             read_to: start.position,
             base_offset: start.base_offset,
             trusted: true,
+            way: Way::PLAIN,
         }
+    }
+
+    /// Has it read on in this way.
+    pub(super) const fn in_way(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// Where the next batch begins, counted from the run's first byte.
+    pub(super) const fn position(&self) -> u64 {
+        self.read_to.saturating_sub(self.chain.len() as u64)
     }
 
     /// Puts in what was read ahead from the start on.
@@ -69,17 +84,35 @@ impl<'a> RunReader<'a> {
         if self.is_at_end() {
             return Ok(None);
         }
+        match self.parse().await {
+            Err(ReadError::Damaged { .. }) if self.can_read_again() => {
+                self.read_again(BATCH_HEADER_BYTES).await?;
+                Ok(Some(self.parse().await?))
+            }
+            parsed => parsed.map(Some),
+        }
+    }
+
+    async fn parse(&mut self) -> Result<BatchHeader, ReadError> {
         self.fill(BATCH_HEADER_BYTES).await?;
         let bytes = self
             .chain
             .peek::<BATCH_HEADER_BYTES>()
             .unwrap_or([0; BATCH_HEADER_BYTES]);
         let mut header = BatchHeader::parse(&bytes).map_err(|error| self.damaged(&error))?;
-        header.base_offset = self.base_offset;
-        if header.last_offset_delta < 0 || self.after(&header) > self.run.end_offset {
+        if !matches!(self.run.place, Place::Object { sparse: true, .. }) {
+            header.base_offset = self.base_offset;
+        }
+        let end = header.last_offset().saturating_add(1);
+        let is_within = header.base_offset >= self.base_offset && end <= self.run.end_offset;
+        if header.last_offset_delta < 0 || !is_within {
             return Err(self.damaged(&"a batch has offsets that are not the run's"));
         }
-        Ok(Some(header))
+        let left = self.run.length.saturating_sub(self.position());
+        if header.bytes as u64 > left {
+            return Err(self.damaged(&"a batch reaches past the end of its run"));
+        }
+        Ok(header)
     }
 
     /// Whether the next batch's header is at hand.
@@ -105,24 +138,63 @@ impl<'a> RunReader<'a> {
             .read_to
             .saturating_add(beyond as u64)
             .min(self.run.length);
-        self.base_offset = self.after(header);
+        self.base_offset = after(header);
     }
 
     /// Takes the batch of `header`, which came last. Bytes from the bucket are checked.
     pub(super) async fn take(&mut self, header: &BatchHeader) -> Result<Vec<Bytes>, ReadError> {
         self.fill(header.bytes).await?;
-        let parts = self.chain.split(header.bytes);
-        if !self.trusted && checksum(&parts) != header.crc {
-            return Err(self.damaged(&"a batch's checksum does not match its bytes"));
+        if !self.trusted && checksum(&self.chain.clone().split(header.bytes)) != header.crc {
+            if !self.can_read_again() {
+                return Err(self.damaged(&BAD_CHECKSUM));
+            }
+            self.read_again(header.bytes).await?;
+            // Where the header was bad as well, the next fetch finds the good one.
+            let fresh = self.parse().await?;
+            let is_good = fresh == *header && {
+                self.fill(header.bytes).await?;
+                checksum(&self.chain.clone().split(header.bytes)) == header.crc
+            };
+            if !is_good {
+                return Err(self.damaged(&BAD_CHECKSUM));
+            }
         }
-        self.base_offset = self.after(header);
+        let parts = self.chain.split(header.bytes);
+        self.base_offset = after(header);
         Ok(parts)
     }
 
-    fn after(&self, header: &BatchHeader) -> Offset {
-        self.base_offset
-            .saturating_add(i64::from(header.last_offset_delta))
-            .saturating_add(1)
+    const fn can_read_again(&self) -> bool {
+        matches!(self.run.place, Place::Object { .. } | Place::Journal { .. })
+    }
+
+    /// Reads the next batch again, from the store or another copy: what came was not what was written.
+    async fn read_again(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let start = self.position();
+        let end = start.saturating_add((bytes as u64).max(READ_BYTES));
+        let end = end.min(self.run.length);
+        tracing::warn!(
+            partition = ?self.partition, offset = self.base_offset, place = self.place(),
+            "bytes are not what was written; they are read again from where they are kept"
+        );
+        metrics::counter!("alluvium_fetch_damaged_reads_total").increment(1);
+        let piece = match &self.run.place {
+            Place::Object {
+                object, position, ..
+            } => {
+                let range = position.saturating_add(start)..position.saturating_add(end);
+                self.source.read_afresh(*object, range).await?
+            }
+            Place::Journal { chunk, position } => {
+                let range = position.saturating_add(start)..position.saturating_add(end);
+                self.source.read_chunk(chunk, range, false).await?
+            }
+            _ => return Ok(()),
+        };
+        self.trusted = false;
+        self.chain = Chain::from(piece.parts);
+        self.read_to = start.saturating_add(self.chain.len() as u64);
+        Ok(())
     }
 
     /// Reads until so many bytes are at hand.
@@ -134,7 +206,7 @@ impl<'a> RunReader<'a> {
                 return Err(self.damaged(&"a batch reaches past the end of its run"));
             }
             let end = self.read_to + missing.max(READ_BYTES).min(left);
-            let piece = read_range(self.source, self.run, self.read_to, end).await?;
+            let piece = read_range(self.source, self.run, self.read_to..end, self.way).await?;
             self.trusted &= piece.trusted;
             let before = self.chain.len();
             self.chain.append(piece.parts);
@@ -146,50 +218,77 @@ impl<'a> RunReader<'a> {
         Ok(())
     }
 
-    fn damaged(&self, reason: &dyn std::fmt::Display) -> ReadError {
-        let at = self.read_to.saturating_sub(self.chain.len() as u64);
-        let place = match &self.run.place {
+    fn place(&self) -> String {
+        let at = self.position();
+        match &self.run.place {
             Place::Inline(_) => format!("inline bytes at {at}"),
-            Place::Object { object, position } => {
-                format!(
-                    "object {} at byte {}",
-                    object.object,
-                    position.saturating_add(at)
-                )
+            Place::Object {
+                object, position, ..
+            } => {
+                let at = position.saturating_add(at);
+                format!("object {} at byte {at}", object.object)
             }
+            Place::Journal { chunk, position } => {
+                let at = position.saturating_add(at);
+                format!("write-ahead chunk {:?} at byte {at}", chunk.chunk)
+            }
+            Place::Gap => "a gap".to_owned(),
             Place::Nowhere(object) => format!("object {object}"),
-        };
-        let reason = format!("batch at offset {}: {reason}", self.base_offset);
-        ReadError::Damaged {
-            place,
-            partition: self.partition,
-            reason,
+            Place::NoChunk(chunk) => format!("write-ahead chunk {chunk:?}"),
         }
     }
+
+    fn damaged(&self, reason: &dyn std::fmt::Display) -> ReadError {
+        ReadError::Damaged {
+            place: self.place(),
+            partition: self.partition,
+            reason: format!(
+                "batch at offset {}: {reason}; `alluvium fsck` tells what else is damaged, and readers \
+                 can go on behind it",
+                self.base_offset
+            ),
+        }
+    }
+}
+
+const BAD_CHECKSUM: &str = "its checksum does not match its bytes";
+
+/// The first offset behind a batch.
+fn after(header: &BatchHeader) -> Offset {
+    header.last_offset().saturating_add(1)
 }
 
 /// Reads bytes of a run, counted from its first.
 pub(super) async fn read_range(
     source: &Source,
     run: &PlannedRun,
-    start: u64,
-    end: u64,
+    range: Range<u64>,
+    way: Way,
 ) -> Result<Piece, ReadError> {
+    let within =
+        |position: &u64| position.saturating_add(range.start)..position.saturating_add(range.end);
     match &run.place {
         Place::Inline(bytes) => {
             let len = bytes.len();
             let at = |position: u64| usize::try_from(position).unwrap_or(len).min(len);
-            let slice = bytes.slice(at(start)..at(end).max(at(start)));
+            let slice = bytes.slice(at(range.start)..at(range.end).max(at(range.start)));
             Ok(Piece {
                 parts: vec![slice],
                 trusted: true,
             })
         }
-        Place::Object { object, position } => {
-            let range = position.saturating_add(start)..position.saturating_add(end);
-            source.read(*object, range).await
+        Place::Object {
+            object, position, ..
+        } => source.read(*object, within(position), way).await,
+        Place::Journal { chunk, position } => {
+            source.read_chunk(chunk, within(position), true).await
         }
+        Place::Gap => Ok(Piece {
+            parts: Vec::new(),
+            trusted: true,
+        }),
         Place::Nowhere(object) => Err(ReadError::UnknownObject { object: *object }),
+        Place::NoChunk(chunk) => Err(ReadError::UnknownChunk { chunk: *chunk }),
     }
 }
 

@@ -6,7 +6,7 @@ use alluvium_types::{Millis, Offset, TopicPartition};
 use super::chain::Chain;
 use super::plan::{Place, PlannedRun};
 use super::run_reader::Start;
-use super::source::{ObjectRef, ReadError, Source};
+use super::source::{ObjectRef, ReadError, Source, Way};
 
 use alluvium_protocol::batch::BatchHeader;
 use alluvium_types::limits::BATCH_HEADER_BYTES;
@@ -38,7 +38,12 @@ pub(super) async fn seek(
         slack: run.length,
         ..start
     };
-    let Place::Object { object, position } = run.place else {
+    let Place::Object {
+        object,
+        position,
+        sparse,
+    } = run.place
+    else {
         return Ok(whole);
     };
     if run.length <= INDEX_STRIDE_BYTES {
@@ -52,6 +57,9 @@ pub(super) async fn seek(
     let inside = position - entry.position;
     if entry.length - inside < run.length {
         return Err(fault("its run is shorter than the metadata says"));
+    }
+    if sparse {
+        return Ok(seek_sparse(run, entry, inside, target).unwrap_or(whole));
     }
     let before = records_before(source, object, entry, inside).await?;
     let found = match target {
@@ -88,6 +96,29 @@ pub(super) async fn seek(
     })
 }
 
+/// In a run whose batches bear their own offsets the index counts offsets, those that are missing too,
+/// from the first of the object's run on. Nothing where the index does not help.
+fn seek_sparse(run: &PlannedRun, entry: &RunEntry, inside: u64, target: Target) -> Option<Start> {
+    let base = entry.base_offset?;
+    let found = match target {
+        Target::Offset(offset) => {
+            entry.seek_record(u64::try_from(offset.saturating_sub(base)).ok()?)?
+        }
+        Target::Time(time) => entry.seek_time(time)?,
+    };
+    let position = found.position.checked_sub(inside)?;
+    if position >= run.length {
+        return None;
+    }
+    // What lies between two places of the index begins no earlier than the first of them ends.
+    let records = i64::try_from(found.records_before).ok()?;
+    Some(Start {
+        position,
+        base_offset: base.saturating_add(records).max(run.base_offset),
+        slack: INDEX_STRIDE_BYTES,
+    })
+}
+
 /// Offsets taken by the batches of the object's run before byte `inside` of it. A run of the
 /// metadata begins inside when batches before it were duplicates or refused.
 async fn records_before(
@@ -104,7 +135,7 @@ async fn records_before(
         return Ok(near.records_before);
     }
     let range = entry.position + near.position..entry.position + inside;
-    let mut chain = Chain::from(source.read(object, range).await?.parts);
+    let mut chain = Chain::from(source.read(object, range, Way::PLAIN).await?.parts);
     let mut records = near.records_before;
     while chain.len() > 0 {
         let header = chain
