@@ -8,8 +8,8 @@ use alluvium_types::{
 };
 
 use crate::{
-    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CreateTopic, Location,
-    Outcome, Partition, ProducerStamp, RegisterAgent, Sequence, State,
+    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CreateTopic, JournalChunkId,
+    JournalCopy, Location, Outcome, Partition, ProducerStamp, RegisterAgent, Sequence, State,
 };
 
 pub(crate) const NOW: Millis = 1_700_000_000_000;
@@ -237,5 +237,31 @@ impl Cluster {
             .dead_objects()
             .map(|(object, ..)| object.0)
             .collect()
+    }
+}
+
+/// A chunk of the first agent in its write-ahead buffer, and in another's when it is stable.
+pub(crate) fn journal(number: u64, stable: bool) -> Location {
+    let copies = if stable { vec![1, 2] } else { vec![1] };
+    Location::Journal {
+        chunk: chunk_id(1, number),
+        copies: copies
+            .into_iter()
+            .map(|agent| JournalCopy {
+                agent: AgentId(agent),
+                journal: 77,
+            })
+            .collect(),
+        bytes: 1000,
+        stable,
+    }
+}
+
+/// A chunk of the first agent.
+pub(crate) const fn chunk_id(epoch: u64, number: u64) -> JournalChunkId {
+    JournalChunkId {
+        agent: AgentId(1),
+        epoch: AgentEpoch(epoch),
+        chunk: ChunkNumber(number),
     }
 }

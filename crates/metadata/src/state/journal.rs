@@ -51,6 +51,16 @@ impl Journal {
         self.chunks.iter().map(|(id, known)| (*id, &known.chunk))
     }
 
+    pub(crate) fn places(
+        &self,
+        id: JournalChunkId,
+    ) -> impl Iterator<Item = (TopicPartition, Offset)> {
+        let known = self.chunks.get(&id);
+        known
+            .into_iter()
+            .flat_map(|known| known.runs.iter().copied())
+    }
+
     /// Makes a chunk known; somebody will say which runs lie in it.
     pub(crate) fn insert(&mut self, id: JournalChunkId, chunk: JournalChunk) {
         let runs = Places::new();

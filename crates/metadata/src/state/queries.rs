@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alluvium_types::{AgentId, Millis, ObjectId, TopicId, TopicPartition};
+use alluvium_types::{AgentId, Millis, ObjectId, Offset, TopicId, TopicPartition};
 
 use super::{Agent, Group, JournalChunk, Standing, State, Topic};
 use crate::command::AgentOrigin;
@@ -150,6 +150,14 @@ impl State {
     /// purged.
     pub fn journal_chunks(&self) -> impl Iterator<Item = (JournalChunkId, &JournalChunk)> {
         self.journal.iter()
+    }
+
+    /// The runs that lie in a chunk, by partition and first offset.
+    pub fn journal_places(
+        &self,
+        chunk: JournalChunkId,
+    ) -> impl Iterator<Item = (TopicPartition, Offset)> {
+        self.journal.places(chunk)
     }
 
     /// Bytes of batches that lie in write-ahead buffers and wait to be settled.

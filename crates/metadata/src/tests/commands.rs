@@ -98,7 +98,33 @@ fn location() -> impl Strategy<Value = Location> {
         }),
         prop_oneof![4 => Just(400usize), 1 => 0usize..50]
             .prop_map(|length| Location::Inline(Bytes::from(vec![7; length]))),
+        journal(),
     ]
+}
+
+fn journal() -> impl Strategy<Value = Location> {
+    let bytes = prop_oneof![6 => Just(400u64), 1 => uint()];
+    let copy = (0i32..3, 0u128..3).prop_map(|(agent, journal)| JournalCopy {
+        agent: AgentId(agent),
+        journal,
+    });
+    let copies = prop_oneof![
+        4 => prop::collection::vec(copy.clone(), 1),
+        1 => prop::collection::vec(copy, 0..3),
+    ];
+    let chunk = (origin(), uint()).prop_map(|(origin, chunk)| JournalChunkId {
+        agent: origin.agent,
+        epoch: origin.epoch,
+        chunk: ChunkNumber(chunk),
+    });
+    (chunk, copies, bytes, any::<bool>()).prop_map(|(chunk, copies, bytes, stable)| {
+        Location::Journal {
+            chunk,
+            copies,
+            bytes,
+            stable,
+        }
+    })
 }
 
 fn sequence() -> impl Strategy<Value = Command> {
@@ -137,6 +163,83 @@ fn settle() -> impl Strategy<Value = Command> {
             })
         },
     )
+}
+
+fn compact() -> impl Strategy<Value = Command> {
+    let object = (0u128..60, uint(), any::<u8>()).prop_map(|(object, bytes, level)| {
+        let object = ObjectId(object);
+        CompactedObject {
+            object,
+            bytes,
+            level,
+        }
+    });
+    let place =
+        (0u32..3, uint(), uint(), any::<bool>()).prop_map(|(object, position, length, sparse)| {
+            CompactedPlace {
+                object,
+                position,
+                length,
+                sparse,
+            }
+        });
+    let run = (int(), int(), time(), prop::option::of(place)).prop_map(
+        |(base_offset, end_offset, max_timestamp, place)| CompactedRun {
+            base_offset,
+            end_offset,
+            max_timestamp,
+            place,
+        },
+    );
+    let sources = prop::collection::vec((0u128..60).prop_map(ObjectId), 0..3);
+    let runs = prop::collection::vec(run, 0..3);
+    let clean_to = prop::option::of(int());
+    let stretch = (self::place(), int(), int(), sources, runs, clean_to).prop_map(
+        |(partition, base_offset, end_offset, sources, runs, clean_to)| CompactStretch {
+            partition,
+            base_offset,
+            end_offset,
+            sources,
+            runs,
+            clean_to,
+        },
+    );
+    (
+        origin(),
+        prop::collection::vec(object, 0..3),
+        prop::collection::vec(stretch, 0..4),
+        time(),
+    )
+        .prop_map(|(origin, objects, stretches, at)| {
+            Command::Compact(Compact {
+                origin,
+                objects,
+                stretches,
+                at,
+            })
+        })
+}
+
+fn start() -> impl Strategy<Value = AdvanceLogStart> {
+    (place(), int()).prop_map(|(partition, offset)| AdvanceLogStart { partition, offset })
+}
+
+fn housekeeping() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        2 => prop::collection::vec(start(), 0..4).prop_map(Command::AdvanceLogStarts),
+        2 => (0u32..20).prop_map(|most| Command::Purge { most }),
+        1 => prop::collection::vec((0u128..60).prop_map(ObjectId), 0..4)
+            .prop_map(|objects| Command::ForgetObjects { objects }),
+        1 => (origin(), prop::option::of(name()), prop::option::of(0u128..3)).prop_map(
+            |(origin, peer, journal)| {
+                Command::AnnounceAgent(AnnounceAgent {
+                    origin,
+                    peer,
+                    journal,
+                })
+            }
+        ),
+    ]
 }
 
 fn create() -> impl Strategy<Value = Command> {
@@ -254,9 +357,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         30 => sequence(),
         8 => settle(),
         1 => any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
-        3 => (place(), int()).prop_map(|(partition, offset)| {
-            Command::AdvanceLogStart(AdvanceLogStart { partition, offset })
-        }),
+        3 => start().prop_map(Command::AdvanceLogStart),
+        8 => compact(),
+        3 => housekeeping(),
         4 => groups(),
         3 => claims(),
         1 => agents(),

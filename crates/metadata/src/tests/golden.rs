@@ -299,3 +299,102 @@ fn the_golden_snapshot_of_version_2_is_read() {
     }
     assert_eq!(read, cluster.state);
 }
+
+/// One command of each kind that version 3 brought, and chunks in write-ahead buffers.
+fn newest_commands() -> Vec<Command> {
+    let origin = origin(1, 2);
+    let partition = part(1);
+    let sequence = |chunk: u64, location: Location, index: i32| {
+        Command::Sequence(Sequence {
+            origin,
+            chunk: alluvium_types::ChunkNumber(chunk),
+            location,
+            runs: vec![run(index, 0, &[batch(5)])],
+            sealed_at: NOW + 2,
+            at: NOW + 2,
+        })
+    };
+    let compacted = |base_offset, end_offset, place| CompactedRun {
+        base_offset,
+        end_offset,
+        max_timestamp: NOW,
+        place,
+    };
+    let place = CompactedPlace {
+        object: 0,
+        position: 40,
+        length: 70,
+        sparse: true,
+    };
+    let stretch = CompactStretch {
+        partition,
+        base_offset: 0,
+        end_offset: 2,
+        sources: vec![ObjectId(2)],
+        runs: vec![compacted(0, 1, Some(place)), compacted(1, 2, None)],
+        clean_to: Some(2),
+    };
+    let start = AdvanceLogStart {
+        partition: part(0),
+        offset: 8,
+    };
+    vec![
+        Command::AnnounceAgent(AnnounceAgent {
+            origin,
+            peer: Some("agent.example:9095".to_owned()),
+            journal: Some(u128::MAX),
+        }),
+        sequence(1, crate::testing::journal(300, true), 1),
+        sequence(2, crate::testing::journal(301, false), 3),
+        Command::Compact(Compact {
+            origin,
+            objects: vec![CompactedObject {
+                object: ObjectId(7),
+                bytes: 200,
+                level: 1,
+            }],
+            stretches: vec![stretch],
+            at: NOW + 3,
+        }),
+        Command::AdvanceLogStarts(vec![start]),
+        Command::DeleteTopic {
+            topic: alluvium_types::TopicId([6; 16]),
+        },
+        Command::Purge { most: 0 },
+        Command::ForgetObjects {
+            objects: vec![ObjectId(1)],
+        },
+    ]
+}
+
+#[test]
+fn golden_commands_of_version_3_are_read_and_written_as_ever() {
+    let commands = newest_commands();
+    let bytes = postcard::to_allocvec(&commands).unwrap();
+    let golden = golden("commands-v3.postcard", &bytes);
+    assert_eq!(
+        postcard::from_bytes::<Vec<Command>>(&golden).unwrap(),
+        commands
+    );
+    assert_eq!(bytes, golden);
+}
+
+#[test]
+fn a_golden_snapshot_is_read_and_written_as_ever() {
+    let mut cluster = of_version_2();
+    let outcomes: Vec<Outcome> = newest_commands()
+        .into_iter()
+        .map(|command| cluster.apply(command))
+        .collect();
+    let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
+    assert_eq!(outcomes.iter().find(refused), None);
+    let written = postcard::to_allocvec(&outcomes).unwrap();
+    assert_eq!(written, golden("outcomes-v3.postcard", &written));
+    let state = &cluster.state;
+    assert_eq!((state.rules, state.journal_chunks().count()), (2, 2));
+    assert_eq!((state.purgeable_runs(), cluster.dead()), (1, vec![2]));
+    let bytes = state.to_snapshot();
+    let golden = golden("state-v3.snapshot", &bytes);
+    assert_eq!(&State::from_snapshot(&golden).unwrap(), state);
+    assert_eq!(bytes, golden);
+}

@@ -2,4 +2,5 @@
 
 mod commands;
 mod golden;
+mod model;
 mod replay;

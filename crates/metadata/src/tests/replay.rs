@@ -1,6 +1,6 @@
 //! Random histories: invariants, replay, snapshots, retries.
 
-use alluvium_types::{AgentEpoch, ChunkNumber, Offset, TopicId, TopicPartition};
+use alluvium_types::{AgentEpoch, ChunkNumber, ObjectId, Offset, TopicId, TopicPartition};
 use proptest::prelude::*;
 
 use super::commands::command;
@@ -43,6 +43,10 @@ fn aim(state: &State, command: Command, pick: u64) -> Command {
             if !pick.is_multiple_of(5) {
                 sequence = tame(sequence);
             }
+            if let Location::Journal { chunk, .. } = &mut sequence.location {
+                (chunk.agent, chunk.chunk) = (origin.agent, sequence.chunk);
+                chunk.epoch = AgentEpoch(chunk.epoch.0.min(known));
+            }
             for run in &mut sequence.runs {
                 run.batches
                     .iter_mut()
@@ -51,8 +55,12 @@ fn aim(state: &State, command: Command, pick: u64) -> Command {
             Command::Sequence(sequence)
         }
         Command::Settle(settle) if aimed => {
-            let runs = state
-                .inline_partitions()
+            let mut places: Vec<_> = state.inline_partitions().collect();
+            places.extend(state.journal_partitions());
+            places.sort_unstable();
+            places.dedup();
+            let runs = places
+                .into_iter()
                 .flat_map(|place| stretches(state, place, pick));
             let runs = runs.collect();
             Command::Settle(Settle {
@@ -61,6 +69,10 @@ fn aim(state: &State, command: Command, pick: u64) -> Command {
                 runs,
                 ..settle
             })
+        }
+        Command::Compact(compact) if aimed => {
+            let compact = Compact { origin, ..compact };
+            Command::Compact(compactions(state, compact, pick))
         }
         Command::CommitOffsets(commit) if aimed => {
             let origin = state.claimed_by(&commit.group).unwrap_or(origin);
@@ -124,11 +136,73 @@ fn follow(state: &State, place: TopicPartition, batch: &mut BatchStamp, pick: u6
     stamp.epoch = found.epoch();
 }
 
-/// The inline runs of a partition, each alone or two together.
+/// Replaces runs that lie in objects, some by sparse ones and some by nothing.
+fn compactions(state: &State, compact: Compact, pick: u64) -> Compact {
+    let object = CompactedObject {
+        object: ObjectId(100 + u128::from(pick % 1000)),
+        bytes: 1_000_000,
+        level: 1,
+    };
+    let mut position = 0;
+    let mut stretches = Vec::new();
+    for (place, partition) in state.topics.values().flat_map(|topic| topic.places()) {
+        let runs: Vec<&Run> = partition.runs().collect();
+        let wide = usize::try_from(pick % 3).unwrap() + 1;
+        for runs in runs.chunks(wide) {
+            stretches.push(compaction(place, runs, pick, &mut position));
+        }
+    }
+    // Not two versions of one command that names an object.
+    let objects = vec![object];
+    Compact {
+        objects,
+        stretches,
+        at: NOW + 1000,
+        ..compact
+    }
+}
+
+fn compaction(
+    place: TopicPartition,
+    runs: &[&Run],
+    pick: u64,
+    position: &mut u64,
+) -> CompactStretch {
+    let sources = runs.iter().filter_map(|run| run.object());
+    let new = runs.iter().map(|run| {
+        let is_dense = matches!(run.location, RunLocation::Object { .. });
+        let sparse = !is_dense || pick.is_multiple_of(7);
+        let length = run.length.clamp(1, 1000);
+        let place = CompactedPlace {
+            object: 0,
+            position: *position,
+            length,
+            sparse,
+        };
+        let is_left = run.base_offset.unsigned_abs() % 4 != pick % 4;
+        *position += length;
+        CompactedRun {
+            base_offset: run.base_offset,
+            end_offset: run.end_offset,
+            max_timestamp: run.max_timestamp,
+            place: is_left.then_some(place),
+        }
+    });
+    CompactStretch {
+        partition: place,
+        base_offset: runs[0].base_offset,
+        end_offset: runs[runs.len() - 1].end_offset,
+        runs: new.collect(),
+        sources: sources.map(|(object, _)| object).collect(),
+        clean_to: pick.is_multiple_of(2).then_some(runs[0].base_offset),
+    }
+}
+
+/// The waiting runs of a partition, each alone or two together.
 fn stretches(state: &State, place: TopicPartition, pick: u64) -> Vec<SettleRun> {
     let runs: Vec<&Run> = state.partition(place).unwrap().runs().collect();
     let wide = if pick.is_multiple_of(2) { 1 } else { 2 };
-    let whole = |runs: &&[&Run]| runs.iter().all(|run| run.inline().is_some());
+    let whole = |runs: &&[&Run]| runs.iter().all(|run| run.is_unsettled());
     let settled = |runs: &[&Run]| SettleRun {
         partition: place,
         base_offset: runs[0].base_offset,
@@ -149,12 +223,15 @@ fn marks(state: &State) -> Vec<(TopicPartition, Offset, Offset)> {
 
 /// What readers are told must be all that they would see.
 fn check_marks(before: &State, after: &State, changes: &[Change]) {
+    assert!(after.clock() >= before.clock());
     for (place, high_watermark, log_start) in marks(before) {
         let Some(partition) = after.partition(place) else {
             continue;
         };
         assert!(partition.high_watermark() >= high_watermark, "{place:?}");
         assert!(partition.log_start() >= log_start, "{place:?}");
+        let next_offset = before.partition(place).map(Partition::next_offset);
+        assert!(Some(partition.next_offset()) >= next_offset, "{place:?}");
         let moved =
             (partition.high_watermark(), partition.log_start()) != (high_watermark, log_start);
         assert_eq!(
