@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use super::error::Failure;
 
 /// Most attempts at one request.
-pub(super) const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 6;
 
 /// No attempt begins this long after the first.
 const TRYING: Duration = Duration::from_secs(60);
 
-/// Bound of the first pause; each next one is twice as long.
-const FIRST_PAUSE_MILLIS: u64 = 200;
+/// Bound of the first pause; each next one is twice as long. Short, for the commonest failure is a
+/// connection that the store had closed.
+const FIRST_PAUSE_MILLIS: u64 = 50;
 
 const LONGEST_PAUSE_MILLIS: u64 = 10_000;
 

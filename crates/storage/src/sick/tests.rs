@@ -148,7 +148,7 @@ async fn an_ambiguous_put_is_there_and_a_bucket_finds_its_own() {
     let bucket = Bucket::over("sick", Arc::clone(&store) as Arc<dyn Store>);
     bucket.create("other", bytes(10)).await.unwrap();
     bucket.delete("other").await.unwrap_err();
-    assert_eq!(store.counts().faults(Fault::Ambiguous), 2 + 5);
+    assert_eq!(store.counts().faults(Fault::Ambiguous), 2 + 6);
 }
 
 #[tokio::test(start_paused = true)]
