@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use alluvium_metadata::{
     AgentOrigin, BatchOutcome, ChunkRun, Command, Location, Outcome, RegisterAgent, Sequence,
+    Settle, SettleRun,
 };
 use alluvium_types::{ChunkNumber, ErrorCode, Millis, Offset, ProducerId, TopicPartition};
 
@@ -29,7 +30,9 @@ struct Resequencer<'a> {
     tally: Tally,
 }
 
-/// Sequences first what settled objects hold beyond the state, by the offsets it had, then chunks.
+/// Moves to settled objects what the state has in write-ahead buffers still: they may have been
+/// trimmed, and what is unstable in them is void with the restore. Then sequences what settled objects
+/// hold beyond the state, by the offsets it had, then chunks.
 pub(super) fn resequence(
     restoring: &mut Restoring,
     mut settled: Vec<Batch>,
@@ -42,6 +45,7 @@ pub(super) fn resequence(
     let Some(mut sequencer) = Resequencer::begin(&mut restoring.current, cluster, last_at) else {
         return Resequenced::default();
     };
+    sequencer.settle(&mut settled);
     settled.sort_by_key(|batch| (batch.partition, batch.base_offset, batch.object));
     let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
     for batch in settled {
@@ -115,6 +119,29 @@ impl<'a> Resequencer<'a> {
             self.current.state.apply(command, &mut Vec::new());
         }
         self.tally
+    }
+
+    /// What the state has elsewhere, or not at all, is left as it is.
+    fn settle(&mut self, settled: &mut [Batch]) {
+        settled.sort_by_key(|batch| (batch.object, batch.partition, batch.position));
+        for batches in settled.chunk_by(|batch, next| batch.object == next.object) {
+            let runs: Vec<SettleRun> = batches.chunk_by(continues).filter_map(settle_run).collect();
+            let Some(Batch {
+                object,
+                object_bytes,
+                ..
+            }) = batches.first()
+            else {
+                continue;
+            };
+            let command = Command::Settle(Settle {
+                origin: self.origin,
+                object: *object,
+                bytes: *object_bytes,
+                runs,
+            });
+            self.current.state.apply(command, &mut Vec::new());
+        }
     }
 
     fn next_offset(&self, place: TopicPartition) -> Offset {
@@ -218,6 +245,31 @@ impl<'a> Resequencer<'a> {
             _ => BatchOutcome::Refused(ErrorCode::UnknownServerError),
         }
     }
+}
+
+/// Whether a batch of the same object goes on where the one before it ends.
+fn continues(batch: &Batch, next: &Batch) -> bool {
+    let end = batch
+        .base_offset
+        .map(|offset| offset.saturating_add(Offset::from(batch.stamp.records)));
+    batch.partition == next.partition
+        && end == next.base_offset
+        && batch.position.saturating_add(u64::from(batch.stamp.bytes)) == next.position
+}
+
+/// The stretch that batches make which go on from one another.
+fn settle_run(batches: &[Batch]) -> Option<SettleRun> {
+    let (first, last) = (batches.first()?, batches.last()?);
+    let end = last.position.checked_add(u64::from(last.stamp.bytes))?;
+    Some(SettleRun {
+        partition: first.partition,
+        base_offset: first.base_offset?,
+        end_offset: last
+            .base_offset?
+            .checked_add(Offset::from(last.stamp.records))?,
+        position: first.position,
+        length: end.checked_sub(first.position)?,
+    })
 }
 
 fn sequence_of(batch: &Batch) -> (i16, i32) {

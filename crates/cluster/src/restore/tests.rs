@@ -427,6 +427,58 @@ async fn settled_objects_bring_back_what_was_inline_in_the_lost_tail() {
 }
 
 #[tokio::test]
+async fn settled_objects_take_the_place_of_write_ahead_buffers() {
+    let mut world = World::new().await;
+    let batches = [batch(&["a"], None), batch(&["b", "c"], None)];
+    for (number, (bytes, stable)) in (1..).zip(batches.iter().zip([true, false])) {
+        let header = BatchHeader::parse(bytes).unwrap();
+        let chunk = alluvium_types::ChunkNumber(number);
+        let location = alluvium_metadata::Location::Journal {
+            chunk: alluvium_metadata::JournalChunkId {
+                agent: ORIGIN.agent,
+                epoch: ORIGIN.epoch,
+                chunk,
+            },
+            copies: vec![alluvium_metadata::JournalCopy {
+                agent: ORIGIN.agent,
+                journal: 1,
+            }],
+            bytes: 1000,
+            stable,
+        };
+        let stamp = alluvium_metadata::BatchStamp {
+            bytes: u32::try_from(header.bytes).unwrap(),
+            records: u32::try_from(header.last_offset_delta + 1).unwrap(),
+            max_timestamp: NOW,
+            producer: None,
+        };
+        let run = alluvium_metadata::ChunkRun {
+            partition: place(0),
+            position: 0,
+            batches: vec![stamp],
+        };
+        let command = Command::Sequence(alluvium_metadata::Sequence {
+            origin: ORIGIN,
+            chunk,
+            location,
+            runs: vec![run],
+            sealed_at: NOW,
+            at: NOW,
+        });
+        world.commit([command]).await;
+    }
+    // Both were settled and trimmed; that it was applied is lost.
+    let [first, second] = batches;
+    let runs = [(place(0), Some(0), first), (place(0), Some(1), second)];
+    let (settled, bytes) = object(2, None, Level::Settled, NOW + 5, &runs);
+    world.shelf.put(&key(settled), bytes, NOW + 5);
+    let (_, state) = world.restore().await;
+    assert_eq!(world.values(&state, 0), ["a", "b", "c"]);
+    assert_eq!(state.journal_chunks().count(), 0);
+    assert_eq!(state.partition(place(0)).unwrap().next_offset(), 3);
+}
+
+#[tokio::test]
 async fn a_missing_object_is_reported_with_its_offsets() {
     let mut world = World::new().await;
     world.produce(1, 1, 0, batch(&["a"], None)).await;
