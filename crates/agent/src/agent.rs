@@ -9,7 +9,8 @@ use alluvium_cluster::{Metadata, ProposeError};
 use alluvium_compaction::{Compaction, CompactionConfig};
 use alluvium_metadata::{AgentOrigin, Command, RegisterAgent, State};
 use alluvium_storage::bucket::{Bucket, Cause};
-use alluvium_storage::cache::Cache;
+use alluvium_storage::cache::{Cache, CacheConfig, DiskTier};
+use alluvium_storage::write_ahead::WriteAhead;
 use alluvium_transport::Service;
 use alluvium_types::{AgentId, Clock, TopicId, limits};
 
@@ -20,11 +21,13 @@ use crate::groups::Groups;
 use crate::lease::{self, Announcement, Lease};
 use crate::newcomers::Newcomers;
 use crate::peers::{CachedBlocks, Copies, NoPeers, PeerAccess, PeerClient, PeerService, Peers};
-use crate::produce::Produce;
+use crate::produce::{Produce, WritePaths};
 use crate::producer_ids::ProducerIds;
 use crate::registration::Registration;
 use crate::settle::Settler;
+use crate::store_health::StoreHealth;
 use crate::topics::Topics;
+use crate::write_ahead::{AgentJournal, Keeper, KeptCopies};
 
 /// How long the quorum is given to hear that the agent leaves.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -54,7 +57,12 @@ pub struct AgentConfig {
     /// PUTs per second that may be made before the flush interval is over or a chunk is full, to
     /// answer producers sooner. Each costs money on a cloud's store and nothing on a disk.
     pub early_puts_per_second: u32,
-    /// Inline bytes are settled when there are this many,
+    /// Its write-ahead buffer, if it is to have one. Without it, acks=1 is as acks=all.
+    pub journal: Option<WriteAhead>,
+    /// Copies in write-ahead buffers without which a chunk is not safe: it is read by nobody before it
+    /// is settled.
+    pub journal_min_copies: usize,
+    /// What is inline or in write-ahead buffers is settled when there are so many bytes of it,
     pub settle_bytes: u64,
     /// or after this long.
     pub settle_interval: Duration,
@@ -62,6 +70,8 @@ pub struct AgentConfig {
     pub recent_bytes: usize,
     /// The read cache.
     pub cache_bytes: usize,
+    /// The read cache's tier on the local disk, if it is to have one.
+    pub cache_disk: Option<DiskTier>,
     /// How the bucket is kept small.
     pub compaction: CompactionConfig,
     /// How it and the other agents reach one another; without it, it works alone.
@@ -80,10 +90,13 @@ impl Default for AgentConfig {
             inline_bytes_per_second: 1 << 20,
             concurrent_puts: 8,
             early_puts_per_second: 20,
+            journal: None,
+            journal_min_copies: 1,
             settle_bytes: 4 << 20,
             settle_interval: Duration::from_secs(10),
             recent_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            cache_disk: None,
             compaction: CompactionConfig::default(),
             peers: None,
         }
@@ -103,6 +116,8 @@ pub struct Agent {
     pub produce: Produce,
     /// The read path.
     pub fetch: Fetch,
+    /// Its write-ahead buffer, if it has one.
+    pub journal: Option<AgentJournal>,
     /// Consumer groups that this agent coordinates.
     pub groups: Groups,
     /// Producer ids for InitProducerId.
@@ -112,6 +127,7 @@ pub struct Agent {
     freshness: Freshness,
     newcomers: Newcomers,
     settler: Settler,
+    keeper: Option<Keeper>,
     compaction: Compaction,
     lease: Lease,
 }
@@ -138,10 +154,16 @@ impl Agent {
             cluster_id,
         };
         let registration = lease::register(&metadata, register.clone()).await?;
-        // This agent's write-ahead buffer.
-        let copies: Option<Arc<dyn Copies>> = None;
+        let journal = config.journal.clone().map(AgentJournal::new);
+        let copies = config
+            .journal
+            .clone()
+            .map(|own| Arc::new(KeptCopies(own)) as Arc<dyn Copies>);
         let announcement = Announcement {
-            peer: config.peers.as_ref().and_then(|peers| peers.address.clone()),
+            peer: config
+                .peers
+                .as_ref()
+                .and_then(|peers| peers.address.clone()),
             journal: copies.as_ref().map(|copies| copies.journal()),
         };
         let lease = Lease::start(
@@ -152,17 +174,32 @@ impl Agent {
             Arc::clone(&clock),
         );
         let freshness = Freshness::of(&metadata);
-        let cache = Cache::new(bucket.clone(), config.cache_bytes);
+        let caching = CacheConfig {
+            memory_bytes: config.cache_bytes,
+            disk: config.cache_disk.clone(),
+        };
+        let cache = Cache::open(bucket.clone(), &caching).await;
         // Whom to ask for copies and blocks.
-        let _peers = peers(&config, &metadata, &registration);
+        let peers = peers(&config, &metadata, &registration);
         let peer_service = PeerService::new(
             metadata.clone(),
             freshness.clone(),
             registration.clone(),
-            copies,
+            copies.clone(),
             Arc::new(CachedBlocks(cache.clone())),
         );
         let fetch = Fetch::start(&config, metadata.clone(), freshness.clone(), cache);
+        fetch.join(
+            registration.clone(),
+            config.zone.clone(),
+            Arc::clone(&peers),
+            copies,
+        );
+        let paths = WritePaths {
+            journal: journal.clone(),
+            peers,
+            health: StoreHealth::default(),
+        };
         let produce = Produce::start(
             &config,
             registration.clone(),
@@ -171,13 +208,19 @@ impl Agent {
             Arc::clone(&clock),
             topics.clone(),
             fetch.recent(),
+            paths.clone(),
         );
+        let keeper = journal.clone().map(|journal| {
+            let producer = produce.connect();
+            Keeper::start(journal, registration.id(), metadata.clone(), producer)
+        });
         let settler = Settler::start(
             &config,
             registration.clone(),
             metadata.clone(),
             bucket.for_cause(Cause::Settle),
             Arc::clone(&clock),
+            paths,
         );
         let compaction = Compaction::start(
             config.compaction.clone(),
@@ -210,7 +253,9 @@ impl Agent {
             registration,
             freshness,
             newcomers,
+            journal,
             settler,
+            keeper,
             compaction,
             lease,
         }))
@@ -306,6 +351,9 @@ impl Agent {
         self.groups.shutdown().await;
         self.compaction.shutdown().await;
         self.settler.shutdown().await;
+        if let Some(keeper) = &self.keeper {
+            keeper.shutdown().await;
+        }
         self.fetch.shutdown().await;
         self.lease.shutdown().await;
         let agents = vec![self.origin()];
@@ -320,11 +368,7 @@ impl Agent {
 }
 
 /// The way to the other agents.
-fn peers(
-    config: &AgentConfig,
-    metadata: &Metadata,
-    registration: &Registration,
-) -> Arc<dyn Peers> {
+fn peers(config: &AgentConfig, metadata: &Metadata, registration: &Registration) -> Arc<dyn Peers> {
     match &config.peers {
         Some(PeerAccess { transport, .. }) => Arc::new(PeerClient::new(
             metadata.clone(),

@@ -2,8 +2,8 @@
 //!
 //! An [`Agent`] keeps nothing that matters. Produces gather in a buffer, are sealed into chunks, made
 //! durable and sequenced ([`produce`]); fetches are planned on this node's view of the metadata and
-//! read from recent chunks, the cache or the bucket ([`fetch`]); inline bytes are gathered into
-//! objects in the background ([`settle`]); groups live in the memory of their coordinator
+//! read from recent chunks, the cache or the bucket ([`fetch`]); what is inline or in write-ahead
+//! buffers ([`write_ahead`]) is gathered into objects in the background ([`settle`]); groups live in the memory of their coordinator
 //! ([`groups`]); topics and configuration are checked here before a command is made ([`topics`]).
 //!
 //! Agents are many and come and go. Each is registered with the quorum under a lease (`lease`,
@@ -24,10 +24,12 @@ pub mod produce;
 pub mod producer_ids;
 mod registration;
 pub mod settle;
+mod store_health;
 mod task;
 #[cfg(test)]
 mod testing;
 pub mod topics;
+pub mod write_ahead;
 
 pub use agent::{Agent, AgentConfig};
 pub use error::AgentError;

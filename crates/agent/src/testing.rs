@@ -25,10 +25,13 @@ use alluvium_types::{Clock, ErrorCode, ManualClock, Offset, TopicId, TopicPartit
 use crate::AgentConfig;
 use crate::fetch::{Fetch, ReadLimits, ReadPartition, ReadResult};
 use crate::freshness::Freshness;
-use crate::produce::{PartitionRecords, Pending, Produce, ProducerConnection};
+use crate::peers::{NoPeers, Peers};
+use crate::produce::{PartitionRecords, Pending, Produce, ProducerConnection, WritePaths};
 use crate::registration::Registration;
 use crate::settle::Settler;
+use crate::store_health::StoreHealth;
 use crate::topics::Topics;
+use crate::write_ahead::AgentJournal;
 
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
@@ -40,6 +43,7 @@ pub(crate) struct Rig {
     pub(crate) registration: Registration,
     pub(crate) produce: Produce,
     pub(crate) fetch: Fetch,
+    pub(crate) paths: WritePaths,
 }
 
 impl Rig {
@@ -55,13 +59,22 @@ impl Rig {
     }
 
     pub(crate) async fn over(config: AgentConfig, bucket: Bucket) -> Self {
-        let metadata = Metadata::in_memory();
+        Self::beside(config, bucket, Metadata::in_memory(), Arc::new(NoPeers)).await
+    }
+
+    /// Over metadata that others may use too.
+    pub(crate) async fn beside(
+        config: AgentConfig,
+        bucket: Bucket,
+        metadata: Metadata,
+        peers: Arc<dyn Peers>,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let form = Command::FormCluster {
             id: TopicId([9; 16]),
         };
         metadata.propose(form).await.unwrap();
-        let register = Command::RegisterAgent(registration());
+        let register = Command::RegisterAgent(registration(&config));
         let registered = metadata.propose(register).await.unwrap();
         let Outcome::AgentRegistered(origin) = registered.outcome else {
             panic!("{registered:?}")
@@ -71,6 +84,11 @@ impl Rig {
         let fetch = Fetch::start(&config, metadata.clone(), freshness, cache);
         let registration = Registration::fixed(origin);
         let topics = Topics::new(BTreeMap::new()).unwrap();
+        let paths = WritePaths {
+            journal: config.journal.clone().map(AgentJournal::new),
+            peers,
+            health: StoreHealth::default(),
+        };
         let produce = Produce::start(
             &config,
             registration.clone(),
@@ -79,6 +97,7 @@ impl Rig {
             Arc::clone(&clock) as Arc<dyn Clock>,
             topics,
             fetch.recent(),
+            paths.clone(),
         );
         Self {
             config,
@@ -88,6 +107,7 @@ impl Rig {
             registration,
             produce,
             fetch,
+            paths,
         }
     }
 
@@ -95,7 +115,8 @@ impl Rig {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let (metadata, bucket) = (self.metadata.clone(), self.bucket.clone());
         let registration = self.registration.clone();
-        Settler::start(&self.config, registration, metadata, bucket, clock)
+        let paths = self.paths.clone();
+        Settler::start(&self.config, registration, metadata, bucket, clock, paths)
     }
 
     /// Makes a topic; topics are told apart by their first letter.
@@ -149,7 +170,7 @@ impl Rig {
     /// Another process takes this agent's identity.
     pub(crate) async fn register_again(&self) {
         self.metadata
-            .propose(Command::RegisterAgent(registration()))
+            .propose(Command::RegisterAgent(registration(&self.config)))
             .await
             .unwrap();
     }
@@ -219,12 +240,12 @@ impl Rig {
     }
 }
 
-fn registration() -> RegisterAgent {
+fn registration(config: &AgentConfig) -> RegisterAgent {
     RegisterAgent {
-        identity: 1,
+        identity: config.identity,
         host: "localhost".to_owned(),
         port: 9092,
-        zone: None,
+        zone: config.zone.clone(),
         at: NOW,
         cluster_id: TopicId([9; 16]),
     }

@@ -1,4 +1,5 @@
-//! What was accepted and is not sealed yet: one queue per lane.
+//! What was accepted and is not sealed yet: one queue per lane, and one for what needs no more than
+//! one copy.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,13 +29,48 @@ const INLINE_CHUNKS: usize = 16;
 /// of the frames end long before.
 const HELD_CHUNKS: usize = 128;
 
-const LANES: [Lane; 3] = [Lane::LowLatency, Lane::Auto, Lane::Object];
+const LINES: [Line; 4] = [Line::LowLatency, Line::Weak, Line::Auto, Line::Object];
+
+/// Which queue a batch waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Its topic's lane.
+    LowLatency,
+    /// Its topic's lane.
+    Auto,
+    /// Its topic's lane.
+    Object,
+    /// Its producer is content with one copy (acks=1 and acks=0), whatever the topic's lane.
+    Weak,
+}
+
+impl Line {
+    pub(super) const fn of(lane: Lane, is_weak: bool) -> Self {
+        match lane {
+            _ if is_weak => Self::Weak,
+            Lane::LowLatency => Self::LowLatency,
+            Lane::Auto => Self::Auto,
+            Lane::Object => Self::Object,
+        }
+    }
+}
+
+/// What write-ahead buffers would take now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Journals {
+    /// This agent's own has room.
+    pub(super) own: bool,
+    /// As many as the cluster asks for.
+    pub(super) enough: bool,
+    /// The store takes nothing: what may go elsewhere should.
+    pub(super) instead_of_store: bool,
+}
 
 /// A batch in the buffer.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) partition: TopicPartition,
-    pub(super) lane: Lane,
+    pub(super) line: Line,
     pub(super) bytes: Bytes,
     pub(super) stamp: BatchStamp,
     pub(super) waiting: Waiting,
@@ -53,8 +89,10 @@ pub(super) struct Sealed {
 /// How a chunk becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Inside a Raft entry; from which lane it comes.
-    Inline(Lane),
+    /// Inside a Raft entry; from which queue it comes.
+    Inline(Line),
+    /// In write-ahead buffers; from which queue it comes.
+    Journal(Line),
     /// In an object.
     Object,
 }
@@ -69,7 +107,7 @@ pub(super) enum Rejected {
 #[derive(Debug)]
 pub(super) struct Buffer {
     rules: SealRules,
-    queues: [Queue; 3],
+    queues: [Queue; 4],
     /// Sealed ahead of their time and not taken yet.
     forced: Vec<Sealed>,
     generation: u64,
@@ -81,6 +119,7 @@ pub(super) struct Buffer {
     low_latency: Tokens,
     /// Whether the metadata has room for more inline bytes.
     inline_room: bool,
+    journals: Journals,
 }
 
 impl Buffer {
@@ -97,7 +136,7 @@ impl Buffer {
         let fast = inline * LOW_LATENCY_SHARE;
         Self {
             rules,
-            queues: [Queue::default(), Queue::default(), Queue::default()],
+            queues: std::array::from_fn(|_| Queue::default()),
             forced: Vec::new(),
             generation: 0,
             closing: false,
@@ -107,6 +146,7 @@ impl Buffer {
             inline: Tokens::new(inline, inline, now),
             low_latency: Tokens::new(fast, fast, now),
             inline_room: true,
+            journals: Journals::default(),
         }
     }
 
@@ -135,7 +175,7 @@ impl Buffer {
         }
         for entry in entries {
             self.held += entry.bytes.len();
-            self.queue(entry.lane).push(entry);
+            self.queue(entry.line).push(entry);
         }
         if generation < self.generation {
             self.force(now);
@@ -163,9 +203,9 @@ impl Buffer {
             self.held = self.held.saturating_sub(sealed.bytes);
             match sealed.way {
                 Way::Object => self.flying_puts = self.flying_puts.saturating_sub(1),
-                Way::Inline(lane) => {
-                    let queue = self.queue(lane);
-                    queue.flying_inline = queue.flying_inline.saturating_sub(1);
+                Way::Inline(line) | Way::Journal(line) => {
+                    let queue = self.queue(line);
+                    queue.flying_fast = queue.flying_fast.saturating_sub(1);
                 }
             }
         }
@@ -196,6 +236,11 @@ impl Buffer {
         self.inline_room = has_room;
     }
 
+    /// Says what write-ahead buffers would take.
+    pub(super) const fn set_journals(&mut self, journals: Journals) {
+        self.journals = journals;
+    }
+
     /// From here on nothing is taken, and what is there is sealed without waiting.
     pub(super) fn close(&mut self) {
         self.closing = true;
@@ -219,9 +264,9 @@ impl Buffer {
     /// A chunk was answered.
     pub(super) fn landed(&mut self, bytes: usize, way: Way) {
         self.held = self.held.saturating_sub(bytes);
-        if let Way::Inline(lane) = way {
-            let queue = self.queue(lane);
-            queue.flying_inline = queue.flying_inline.saturating_sub(1);
+        if let Way::Inline(line) | Way::Journal(line) = way {
+            let queue = self.queue(line);
+            queue.flying_fast = queue.flying_fast.saturating_sub(1);
         }
     }
 
@@ -230,10 +275,10 @@ impl Buffer {
     pub(super) fn take_due(&mut self, now: Instant) -> (Vec<Sealed>, Option<Instant>) {
         let mut sealed = std::mem::take(&mut self.forced);
         let mut next: Option<Instant> = None;
-        for lane in LANES {
-            while let Some(view) = self.view(lane, now) {
+        for line in LINES {
+            while let Some(view) = self.view(line, now) {
                 match due(&view, &self.rules, now) {
-                    Due::Now(reason) => self.seal(lane, view, reason, now, &mut sealed),
+                    Due::Now(reason) => self.seal(line, view, reason, now, &mut sealed),
                     Due::At(at) => {
                         next = Some(next.map_or(at, |next| next.min(at)));
                         break;
@@ -245,40 +290,58 @@ impl Buffer {
         (sealed, next)
     }
 
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
-        let [low_latency, auto, object] = &mut self.queues;
-        match lane {
-            Lane::LowLatency => low_latency,
-            Lane::Auto => auto,
-            Lane::Object => object,
+    fn queue(&mut self, line: Line) -> &mut Queue {
+        let [low_latency, auto, object, weak] = &mut self.queues;
+        match line {
+            Line::LowLatency => low_latency,
+            Line::Auto => auto,
+            Line::Object => object,
+            Line::Weak => weak,
         }
     }
 
-    fn view(&mut self, lane: Lane, now: Instant) -> Option<LaneView> {
-        let goes_inline = self.goes_inline(lane, now);
+    fn view(&mut self, line: Line, now: Instant) -> Option<LaneView> {
+        let goes_fast = self.fast_way(line, now).is_some();
         let early_put_at = if self.early_puts.has(1.0, now) {
             Some(now)
         } else {
             self.early_puts.wait_for(1.0).map(|wait| now + wait)
         };
         let (flying_puts, closing) = (self.flying_puts, self.closing);
-        let queue = self.queue(lane);
+        let queue = self.queue(line);
         Some(LaneView {
             bytes: queue.bytes,
             batches: queue.entries.len(),
             oldest: queue.entries.front()?.came,
             last_seal: queue.last_seal,
             all_spent: queue.all_spent(),
-            goes_inline,
-            flying_inline: queue.flying_inline,
+            goes_fast,
+            flying_fast: queue.flying_fast,
             flying_puts,
             early_put_at,
             closing,
         })
     }
 
-    fn goes_inline(&mut self, lane: Lane, now: Instant) -> bool {
-        let queue = self.queue(lane);
+    /// How what waits in a queue gets durable sooner than in an object, if it may.
+    fn fast_way(&mut self, line: Line, now: Instant) -> Option<Way> {
+        let journals = self.journals;
+        if line == Line::Weak && journals.own {
+            return Some(Way::Journal(line));
+        }
+        if self.goes_inline(line, now) {
+            return Some(Way::Inline(line));
+        }
+        let goes_to_journals = match line {
+            Line::Object => false,
+            Line::LowLatency => journals.enough,
+            Line::Auto | Line::Weak => journals.enough && journals.instead_of_store,
+        };
+        goes_to_journals.then_some(Way::Journal(line))
+    }
+
+    fn goes_inline(&mut self, line: Line, now: Instant) -> bool {
+        let queue = self.queue(line);
         let (bytes, oversized) = (queue.bytes, queue.oversized > 0);
         // Sizes of at most a MiB are exact as floats.
         #[allow(clippy::cast_precision_loss)]
@@ -286,10 +349,10 @@ impl Buffer {
         if !self.inline_room {
             return false;
         }
-        match lane {
-            Lane::Object => false,
-            Lane::Auto => bytes <= INLINE_CHUNK_BYTES && self.inline.has(tokens, now),
-            Lane::LowLatency => {
+        match line {
+            Line::Object => false,
+            Line::Auto | Line::Weak => bytes <= INLINE_CHUNK_BYTES && self.inline.has(tokens, now),
+            Line::LowLatency => {
                 !oversized
                     && bytes <= INLINE_CHUNKS * INLINE_CHUNK_BYTES
                     && self.low_latency.has(tokens, now)
@@ -299,25 +362,36 @@ impl Buffer {
 
     fn seal(
         &mut self,
-        lane: Lane,
+        line: Line,
         view: LaneView,
         reason: Reason,
         now: Instant,
         sealed: &mut Vec<Sealed>,
     ) {
         let half = self.rules.interval / 2;
-        self.queue(lane).learn(reason, now, half);
-        if view.goes_inline {
-            self.seal_inline(lane, reason, now, sealed);
-            return;
+        self.queue(line).learn(reason, now, half);
+        let chunk_bytes = self.rules.chunk_bytes;
+        match self.fast_way(line, now).filter(|_| view.goes_fast) {
+            Some(Way::Inline(_)) => return self.seal_inline(line, reason, now, sealed),
+            Some(way) => {
+                let queue = self.queue(line);
+                queue.flying_fast += 1;
+                let entries = queue.take(chunk_bytes, now);
+                return sealed.push(Sealed {
+                    bytes: bytes_of(&entries),
+                    entries,
+                    way,
+                    reason,
+                });
+            }
+            None => {}
         }
         if reason.is_early() {
             self.early_puts.take(1.0);
         }
         self.flying_puts += 1;
-        let chunk_bytes = self.rules.chunk_bytes;
-        let mut entries = self.queue(lane).take(chunk_bytes, now);
-        if let Some(other) = self.companion(lane, &entries, now) {
+        let mut entries = self.queue(line).take(chunk_bytes, now);
+        if let Some(other) = self.companion(line, &entries, now) {
             entries.extend(self.queue(other).take(chunk_bytes, now));
         }
         sealed.push(Sealed {
@@ -329,13 +403,13 @@ impl Buffer {
     }
 
     /// Another lane that goes to an object too and fits into the same one.
-    fn companion(&mut self, lane: Lane, entries: &[Entry], now: Instant) -> Option<Lane> {
-        let other = match lane {
-            Lane::Auto => Lane::Object,
-            Lane::Object => Lane::Auto,
-            Lane::LowLatency => return None,
+    fn companion(&mut self, line: Line, entries: &[Entry], now: Instant) -> Option<Line> {
+        let other = match line {
+            Line::Auto => Line::Object,
+            Line::Object => Line::Auto,
+            Line::LowLatency | Line::Weak => return None,
         };
-        if self.goes_inline(other, now) {
+        if self.fast_way(other, now).is_some() {
             return None;
         }
         let queue = self.queue(other);
@@ -345,24 +419,24 @@ impl Buffer {
         fits.then_some(other)
     }
 
-    fn seal_inline(&mut self, lane: Lane, reason: Reason, now: Instant, sealed: &mut Vec<Sealed>) {
+    fn seal_inline(&mut self, line: Line, reason: Reason, now: Instant, sealed: &mut Vec<Sealed>) {
         loop {
-            let entries = self.queue(lane).take(INLINE_CHUNK_BYTES, now);
+            let entries = self.queue(line).take(INLINE_CHUNK_BYTES, now);
             let bytes = bytes_of(&entries);
             if bytes == 0 {
                 return;
             }
             #[allow(clippy::cast_precision_loss)]
             let tokens = bytes as f64;
-            match lane {
-                Lane::LowLatency => self.low_latency.take(tokens),
-                Lane::Auto | Lane::Object => self.inline.take(tokens),
+            match line {
+                Line::LowLatency => self.low_latency.take(tokens),
+                Line::Auto | Line::Object | Line::Weak => self.inline.take(tokens),
             }
-            self.queue(lane).flying_inline += 1;
+            self.queue(line).flying_fast += 1;
             sealed.push(Sealed {
                 entries,
                 bytes,
-                way: Way::Inline(lane),
+                way: Way::Inline(line),
                 reason,
             });
         }
@@ -371,9 +445,9 @@ impl Buffer {
     /// Seals everything, whatever the limits on PUTs say: this happens when topics change.
     fn force(&mut self, now: Instant) {
         let mut sealed = std::mem::take(&mut self.forced);
-        for lane in LANES {
-            while let Some(view) = self.view(lane, now) {
-                self.seal(lane, view, Reason::Forced, now, &mut sealed);
+        for line in LINES {
+            while let Some(view) = self.view(line, now) {
+                self.seal(line, view, Reason::Forced, now, &mut sealed);
             }
         }
         self.forced = sealed;
@@ -394,7 +468,7 @@ struct Queue {
     /// Whose batches these are, and how many of each.
     seats: HashMap<u64, (Arc<Seat>, usize)>,
     last_seal: Option<Instant>,
-    flying_inline: usize,
+    flying_fast: usize,
 }
 
 impl Queue {

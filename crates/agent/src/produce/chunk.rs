@@ -1,4 +1,4 @@
-//! A sealed chunk: its batches sorted by partition, and the two forms in which it becomes durable.
+//! A sealed chunk: its batches sorted by partition, and the forms in which it becomes durable.
 
 use bytes::{Bytes, BytesMut};
 
@@ -77,8 +77,7 @@ impl Batches {
 
     /// The chunk inside a command: one copy, which frees the frames it came in.
     pub(super) fn inline(&self) -> (Location, Vec<ChunkRun>) {
-        let length = self.0.iter().map(|batch| batch.bytes.len()).sum();
-        let mut bytes = BytesMut::with_capacity(length);
+        let mut bytes = BytesMut::with_capacity(self.bytes());
         let mut positions = Vec::new();
         for run in self.runs() {
             positions.push(bytes.len() as u64);
@@ -88,6 +87,26 @@ impl Batches {
         }
         let runs = self.chunk_runs(positions.into_iter());
         (Location::Inline(bytes.freeze()), runs)
+    }
+
+    /// The chunk as it lies in write-ahead buffers: its bytes, their number, and what lies where.
+    pub(super) fn journal(&self) -> (Vec<Bytes>, u64, Vec<ChunkRun>) {
+        let mut positions = Vec::new();
+        let mut length = 0u64;
+        for run in self.runs() {
+            positions.push(length);
+            for batch in run {
+                length = length.saturating_add(batch.bytes.len() as u64);
+            }
+        }
+        let parts = self.0.iter().map(|batch| batch.bytes.clone()).collect();
+        let runs = self.chunk_runs(positions.into_iter());
+        (parts, length, runs)
+    }
+
+    /// Bytes of all batches.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|batch| batch.bytes.len()).sum()
     }
 
     /// Puts the small batches into a buffer of their own; larger ones stay slices of their frames.
@@ -199,6 +218,9 @@ mod tests {
         let positions: Vec<_> = runs.iter().map(|run| run.position).collect();
         assert_eq!(positions, [0, 5, 9]);
         assert_eq!(runs[0].batches.len(), 2);
+        let (parts, length, journal_runs) = batches.journal();
+        assert_eq!(parts.concat(), b"aaabbccccd");
+        assert_eq!((length, journal_runs), (10, runs));
         let (built, runs) = batches.object(ObjectId(3), origin, 1);
         let object = built.parts.concat();
         let footer = Footer::parse(&object, built.bytes).unwrap();

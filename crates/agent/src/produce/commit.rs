@@ -157,7 +157,11 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<ProduceResult> {
 /// Answers everybody who waits for a chunk.
 pub(super) fn answer(flight: Flight, outcome: Outcome) {
     match outcome {
-        Outcome::Sequenced(partitions) => answer_batches(flight, &partitions),
+        Outcome::Sequenced(partitions) => {
+            metrics::counter!("alluvium_produce_acked_bytes_total", "location" => flight.place)
+                .increment(u64::try_from(flight.bytes).unwrap_or(u64::MAX));
+            answer_batches(flight, &partitions);
+        }
         other => {
             tracing::error!(?other, "a chunk was answered with something else");
             fail(flight, &unanswered());

@@ -8,7 +8,10 @@ use tokio::time::{Duration, Instant};
 use alluvium_metadata::{ChunkRun, Location};
 use alluvium_types::{Millis, TopicPartition};
 
+use crate::write_ahead::UnderWay;
+
 use super::buffer::Way;
+use super::durable::Durable;
 use super::submission::Waiting;
 
 /// When producers are told that it is not known what became of their records. Kafka's clients wait
@@ -25,6 +28,12 @@ pub(super) struct Flight {
     pub(super) waiting: Vec<Waiting>,
     pub(super) bytes: usize,
     pub(super) way: Way,
+    /// Where its bytes are, for the metrics.
+    pub(super) place: &'static str,
+    /// It lies in write-ahead buffers with fewer copies than the cluster asks for.
+    pub(super) is_unstable: bool,
+    /// While it lies in write-ahead buffers and is not answered.
+    pub(super) under_way: Option<UnderWay>,
     partitions: Vec<TopicPartition>,
     sealed_at: Millis,
     deadline: Instant,
@@ -74,6 +83,9 @@ impl Flights {
             waiting,
             bytes,
             way,
+            place: "",
+            is_unstable: false,
+            under_way: None,
             partitions,
             sealed_at,
             deadline: now + ANSWER_DEADLINE,
@@ -83,8 +95,20 @@ impl Flights {
     }
 
     /// The chunk's bytes are durable.
-    pub(super) fn durable(&mut self, id: u64, location: Location, runs: Vec<ChunkRun>) {
+    pub(super) fn durable(&mut self, id: u64, durable: Durable) {
+        let Durable {
+            location,
+            runs,
+            under_way,
+        } = durable;
         if let Some(flight) = self.queue.iter_mut().find(|flight| flight.id == id) {
+            flight.place = match location {
+                Location::Object { .. } => "object",
+                Location::Inline(_) => "inline",
+                Location::Journal { .. } => "journal",
+            };
+            flight.is_unstable = matches!(location, Location::Journal { stable: false, .. });
+            flight.under_way = under_way;
             flight.stage = Stage::Ready(location, runs);
         }
     }
@@ -218,7 +242,12 @@ mod tests {
     }
 
     fn arrive(flights: &mut Flights, id: u64) {
-        flights.durable(id, Location::Inline(Bytes::new()), Vec::new());
+        let durable = Durable {
+            location: Location::Inline(Bytes::new()),
+            runs: Vec::new(),
+            under_way: None,
+        };
+        flights.durable(id, durable);
     }
 
     fn ready(flights: &mut Flights) -> Vec<u64> {

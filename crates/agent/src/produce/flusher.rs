@@ -4,25 +4,34 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use alluvium_metadata::{ChunkRun, Location, State};
+use alluvium_metadata::{Outcome, State};
 use alluvium_objects::ChunkOrigin;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::{ErrorCode, Millis};
 
+use crate::write_ahead::{name_of, reclaim};
+
 use super::Shared;
-use super::buffer::{Sealed, Way};
+use super::buffer::{Journals, Line, Sealed, Way};
 use super::chunk::Batches;
 use super::commit::{self, Answered, Sequencer};
-use super::durable::{UploadError, Uploader};
+use super::durable::{Durable, UploadError, Uploader};
 use super::flight::{Flight, Flights};
 use super::submission::unanswered;
 
-type Uploaded = (u64, Result<(Location, Vec<ChunkRun>), UploadError>);
+type Uploaded = (u64, Way, Result<Durable, UploadError>);
 type Proposing = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// How long the offsets of an unstable chunk may take to be durable.
+const NOTE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Chunks that the write-ahead buffer must have room for.
+const JOURNAL_CHUNKS: u64 = 4;
 
 /// How much longer proposed chunks wait for the quorum once this agent is cut off.
 const CUT_OFF_WAIT: Duration = Duration::from_secs(2);
@@ -36,6 +45,8 @@ pub(super) struct Flusher {
     flights: Flights,
     uploads: JoinSet<Uploaded>,
     proposing: Option<Proposing>,
+    /// Unstable chunks whose offsets are being noted.
+    noting: JoinSet<()>,
     /// This agent was found cut off, and what could be given up was.
     cut_off: bool,
 }
@@ -49,6 +60,7 @@ impl Flusher {
             flights: Flights::default(),
             uploads: JoinSet::new(),
             proposing: None,
+            noting: JoinSet::new(),
             cut_off: false,
         }
     }
@@ -80,6 +92,9 @@ impl Flusher {
                         tracing::error!(%error, "an upload failed");
                         self.shared.buffer().put_ended();
                     }
+                },
+                Some(noted) = self.noting.join_next() => if let Err(error) = noted {
+                    tracing::error!(%error, "noting the offsets of a chunk failed");
                 },
                 () = wait_until(next) => self.tell_late(),
                 _ = following.changed(), if has_ended => {}
@@ -116,15 +131,33 @@ impl Flusher {
     fn seal(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let inline_bytes = self.sequencer.metadata.read(State::inline_bytes);
+        let journals = self.journals();
         let (sealed, next) = {
             let mut buffer = self.shared.buffer();
             buffer.set_inline_room(inline_bytes < self.shared.inline_most);
+            buffer.set_journals(journals);
             buffer.take_due(now)
         };
         for sealed in sealed {
             self.depart(sealed, now);
         }
         next
+    }
+
+    fn journals(&self) -> Journals {
+        let Some(journaler) = &self.uploader.journaler else {
+            return Journals::default();
+        };
+        let most = u64::try_from(self.shared.chunk_bytes).unwrap_or(u64::MAX);
+        // Together with what is under way already.
+        let own = journaler
+            .journal
+            .has_room(most.saturating_mul(JOURNAL_CHUNKS));
+        Journals {
+            own,
+            enough: own && journaler.has_enough(),
+            instead_of_store: self.uploader.health.is_brown(),
+        }
     }
 
     fn depart(&mut self, sealed: Sealed, now: Instant) {
@@ -134,11 +167,12 @@ impl Flusher {
             way,
             reason,
         } = sealed;
-        let lane = if way == Way::Object {
-            "object"
-        } else {
-            "inline"
+        let lane = match way {
+            Way::Object => "object",
+            Way::Inline(_) => "inline",
+            Way::Journal(_) => "journal",
         };
+        let may_turn = entries.iter().all(|entry| entry.line != Line::Object);
         metrics::counter!("alluvium_produce_chunks_total", "lane" => lane, "reason" => reason.name())
             .increment(1);
         metrics::counter!("alluvium_produce_bytes_total", "lane" => lane)
@@ -153,14 +187,30 @@ impl Flusher {
         let id = self
             .flights
             .depart(partitions, waiting, (bytes, way), (sealed_at, now));
-        if way == Way::Object {
-            let uploader = self.uploader.clone();
-            let origin = self.chunk_origin(id, sealed_at);
-            self.uploads
-                .spawn(async move { (id, uploader.upload(batches, origin).await) });
-        } else {
-            let (location, runs) = batches.inline();
-            self.flights.durable(id, location, runs);
+        let origin = self.chunk_origin(id, sealed_at);
+        let uploader = self.uploader.clone();
+        match way {
+            Way::Object => {
+                _ = self.uploads.spawn(async move {
+                    (id, way, uploader.upload(batches, origin, may_turn).await)
+                })
+            }
+            Way::Journal(line) => {
+                _ = self.uploads.spawn(async move {
+                    let is_weak = line == Line::Weak;
+                    (id, way, uploader.keep(batches, origin, is_weak).await)
+                })
+            }
+            Way::Inline(_) => {
+                let (location, runs) = batches.inline();
+                let under_way = None;
+                let durable = Durable {
+                    location,
+                    runs,
+                    under_way,
+                };
+                self.flights.durable(id, durable);
+            }
         }
     }
 
@@ -175,10 +225,12 @@ impl Flusher {
         }
     }
 
-    fn uploaded(&mut self, (id, result): Uploaded) {
-        self.shared.buffer().put_ended();
+    fn uploaded(&mut self, (id, way, result): Uploaded) {
+        if way == Way::Object {
+            self.shared.buffer().put_ended();
+        }
         match result {
-            Ok((location, runs)) => self.flights.durable(id, location, runs),
+            Ok(durable) => self.flights.durable(id, durable),
             Err(error) => {
                 tracing::error!(%error, "a chunk could not be written; its producers are told");
                 if let Some(flight) = self.flights.land(id) {
@@ -210,12 +262,44 @@ impl Flusher {
             };
             match commit::refusal(&outcome) {
                 Some(refused) => self.lose(flight, &refused),
+                None if flight.is_unstable => self.answer_unstable(flight, outcome),
                 None => {
                     self.shared.buffer().landed(flight.bytes, flight.way);
                     commit::answer(flight, outcome);
                 }
             }
         }
+    }
+
+    /// Answers the producers of an unstable chunk once its offsets are noted beside it: without them
+    /// nobody could tell, after a crash, that it was acknowledged.
+    fn answer_unstable(&mut self, flight: Flight, outcome: Outcome) {
+        let (Some(journaler), Some(under_way)) = (&self.uploader.journaler, &flight.under_way)
+        else {
+            return self.lose(flight, &unanswered());
+        };
+        let mark = match &outcome {
+            Outcome::Sequenced(sequenced) => reclaim::mark(sequenced),
+            _ => Bytes::new(),
+        };
+        let journal = journaler.journal.clone();
+        let name = name_of(under_way.chunk);
+        let shared = Arc::clone(&self.shared);
+        journal.unstable_sequenced();
+        self.noting.spawn(async move {
+            let noted = timeout(NOTE_DEADLINE, journal.buffer().mark(name, mark)).await;
+            let (bytes, way) = (flight.bytes, flight.way);
+            match noted {
+                Ok(Ok(())) => commit::answer(flight, outcome),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the offsets of an acks=1 chunk are not noted; its producers are told");
+                    commit::fail(flight, &unanswered());
+                }
+                Err(_) => commit::fail(flight, &unanswered()),
+            }
+            shared.buffer().landed(bytes, way);
+            shared.wake.notify_one();
+        });
     }
 
     /// Tells the producers of a chunk that it was not stored. What follows it for some idempotent

@@ -10,8 +10,14 @@
 //! # Lanes
 //!
 //! `auto` goes inline while what has gathered is at most 64 KiB and the agent's inline bytes per
-//! second last, else to an object; `object` never goes inline; `low-latency` has a queue and four
-//! times the inline budget of its own, and goes inline in several chunks of 64 KiB, up to a MiB.
+//! second last, else to an object; while the store browns out, to write-ahead buffers with as many
+//! copies as the cluster asks for, as long as they have room, and a chunk whose upload fails or hangs
+//! turns there. `object` never goes inline; `low-latency` has a queue and four times the inline budget
+//! of its own, and goes inline in several chunks of 64 KiB, up to a MiB, and beyond that to write-ahead
+//! buffers (`journal`), or where they cannot be had to an object. What is sent with acks=1 or 0 by a
+//! producer that is not idempotent goes to this agent's write-ahead buffer, whatever the lane, and is
+//! settled at once if that is too few copies; its producers are answered when its offsets are noted
+//! beside it. When the buffer is full, all goes as with acks=all.
 //!
 //! # Failure
 //!
@@ -42,6 +48,7 @@ mod commit;
 mod durable;
 mod flight;
 mod flusher;
+mod journal;
 mod refusals;
 mod seal;
 mod seat;
@@ -62,20 +69,26 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
+use alluvium_metadata::BatchStamp;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_storage::bucket::Bucket;
 use alluvium_types::{Clock, ErrorCode, TopicPartition};
 
 use crate::AgentConfig;
 use crate::fetch::Recent;
+use crate::peers::Peers;
 use crate::registration::Registration;
+use crate::store_health::StoreHealth;
 use crate::task::ended;
-use crate::topics::Topics;
+use crate::topics::{TopicSettings, Topics};
+use crate::write_ahead::AgentJournal;
+use crate::write_ahead::reclaim::Voided;
 
-use buffer::{Buffer, Entry, Rejected};
+use buffer::{Buffer, Entry, Line, Rejected};
 use commit::Sequencer;
 use durable::Uploader;
 use flusher::Flusher;
+use journal::Journaler;
 use refusals::RefusalLog;
 use seal::SealRules;
 use seat::Seat;
@@ -86,9 +99,10 @@ use submission::{Submission, Waiting};
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Inline bytes lie in the metadata's memory until they are settled. While the store takes nothing
-/// they are not, so beyond four times the bytes at which they should be, and beyond this many,
-/// chunks go to objects and fail or wait with them.
+/// they are not, so beyond four times the bytes at which they should be, within these bounds, chunks go
+/// elsewhere and fail or wait with the store.
 const INLINE_LEAST: u64 = 4 << 20;
+const INLINE_MOST: u64 = 16 << 20;
 
 /// The write path of an agent.
 #[derive(Debug)]
@@ -107,12 +121,33 @@ struct Shared {
     refusals: RefusalLog,
     /// With this many inline bytes in the metadata no more go there.
     inline_most: u64,
+    chunk_bytes: usize,
+    /// A producer may be content with this agent's copy.
+    has_journal: bool,
     buffer: Mutex<Buffer>,
     /// Something in the buffer changed.
     wake: Notify,
     /// The buffer is closed and everything was answered.
     drained: Notify,
     next_seat: AtomicU64,
+}
+
+/// Where chunks may become durable beside the bucket, and how that fares.
+#[derive(Clone, Debug)]
+pub(crate) struct WritePaths {
+    pub(crate) journal: Option<AgentJournal>,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) health: StoreHealth,
+}
+
+/// What a producer waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acks {
+    /// Records that no failure of one machine can lose (acks=all).
+    #[default]
+    All,
+    /// This agent has them on its disk (acks=1), or nothing at all (acks=0).
+    One,
 }
 
 /// A record set for one partition.
@@ -144,6 +179,7 @@ impl Produce {
         clock: Arc<dyn Clock>,
         topics: Topics,
         recent: Recent,
+        paths: WritePaths,
     ) -> Self {
         let rules = SealRules {
             interval: config.flush_interval,
@@ -156,16 +192,31 @@ impl Produce {
             registration: registration.clone(),
             clock: Arc::clone(&clock),
             refusals: RefusalLog::new(),
-            inline_most: config.settle_bytes.saturating_mul(4).max(INLINE_LEAST),
+            inline_most: config
+                .settle_bytes
+                .saturating_mul(4)
+                .clamp(INLINE_LEAST, INLINE_MOST),
+            chunk_bytes: rules.chunk_bytes,
+            has_journal: paths.journal.is_some(),
             buffer: Mutex::new(Buffer::new(rules, inline, early, Instant::now())),
             wake: Notify::new(),
             drained: Notify::new(),
             next_seat: AtomicU64::new(0),
         });
+        let journaler = paths.journal.map(|journal| Journaler {
+            journal,
+            peers: paths.peers,
+            metadata: metadata.clone(),
+            registration: registration.clone(),
+            zone: config.zone.clone(),
+            min_copies: config.journal_min_copies.max(1),
+        });
         let uploader = Uploader {
             bucket,
             recent,
             clock: Arc::clone(&clock),
+            health: paths.health,
+            journaler,
         };
         let sequencer = Sequencer::new(registration, metadata, clock);
         let stop = CancellationToken::new();
@@ -255,6 +306,12 @@ impl ProducerConnection {
     /// error and do not hold up the others.
     #[must_use]
     pub fn submit(&self, request: Vec<PartitionRecords>) -> Pending {
+        self.submit_with(request, Acks::All)
+    }
+
+    /// As [`Self::submit`], for a producer that waits for this.
+    #[must_use]
+    pub fn submit_with(&self, request: Vec<PartitionRecords>, acks: Acks) -> Pending {
         let (sender, pending) = oneshot::channel();
         let submission = Submission::new(request.len(), sender, Arc::clone(&self.seat));
         let lookup = self
@@ -277,7 +334,7 @@ impl ProducerConnection {
             match check::check(&records, &settings, now) {
                 Ok(accepted) => entries.push(Entry {
                     partition,
-                    lane: settings.lane,
+                    line: self.line(&settings, acks, &accepted.stamp),
                     bytes: accepted.bytes,
                     stamp: accepted.stamp,
                     waiting: Waiting::new(Arc::clone(&submission), index, accepted.log_append_time),
@@ -291,6 +348,35 @@ impl ProducerConnection {
         }
         free_frame(&mut entries, offered);
         self.push(entries, lookup.generation, came);
+        pending
+    }
+
+    /// Which queue a batch goes to. Those of idempotent producers are never unstable: what such a
+    /// producer sent could not lose its place in the producer's sequence without a trace.
+    fn line(&self, settings: &TopicSettings, acks: Acks, stamp: &BatchStamp) -> Line {
+        let is_weak = acks == Acks::One && stamp.producer.is_none() && self.shared.has_journal;
+        Line::of(settings.lane, is_weak)
+    }
+
+    /// Stores batches that were accepted once already, in objects, whatever the topics say by now.
+    pub(crate) fn submit_again(&self, batches: Vec<Voided>) -> Pending {
+        let (sender, pending) = oneshot::channel();
+        let submission = Submission::new(batches.len(), sender, Arc::clone(&self.seat));
+        let came = Instant::now();
+        let entries = batches
+            .into_iter()
+            .enumerate()
+            .map(|(index, voided)| Entry {
+                partition: voided.partition,
+                line: Line::Object,
+                bytes: voided.bytes,
+                stamp: voided.stamp,
+                waiting: Waiting::new(Arc::clone(&submission), index, -1),
+                came,
+            });
+        let entries = entries.collect();
+        let generation = self.shared.settings.look_up(std::iter::empty()).generation;
+        self.push(entries, generation, came);
         pending
     }
 

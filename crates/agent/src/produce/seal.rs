@@ -5,8 +5,8 @@ use tokio::time::{Duration, Instant};
 /// Most batches of a chunk: its command in the log stays well below a MiB.
 pub(super) const CHUNK_BATCHES: usize = 16_384;
 
-/// Inline chunks of one lane that may wait for their sequencing at once.
-pub(super) const FLYING_INLINE: usize = 4;
+/// Inline and journal chunks of one lane that may wait for their sequencing at once.
+pub(super) const FLYING_FAST: usize = 4;
 
 /// The agent's settings.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +26,10 @@ pub(super) struct LaneView {
     pub(super) last_seal: Option<Instant>,
     /// Every connection that has data here has spent its window.
     pub(super) all_spent: bool,
-    /// It would travel inside a Raft entry.
-    pub(super) goes_inline: bool,
-    /// Inline chunks of this lane that were not sequenced yet.
-    pub(super) flying_inline: usize,
+    /// It would travel inside a Raft entry, or to write-ahead buffers.
+    pub(super) goes_fast: bool,
+    /// Such chunks of this lane that were not sequenced yet.
+    pub(super) flying_fast: usize,
     /// PUTs under way, over all lanes.
     pub(super) flying_puts: usize,
     /// When the budget for early PUTs has a token.
@@ -81,8 +81,8 @@ pub(super) enum Due {
 
 /// Decides about a lane that holds something.
 pub(super) fn due(lane: &LaneView, rules: &SealRules, now: Instant) -> Due {
-    let has_room = if lane.goes_inline {
-        lane.flying_inline < FLYING_INLINE
+    let has_room = if lane.goes_fast {
+        lane.flying_fast < FLYING_FAST
     } else {
         lane.flying_puts < rules.concurrent_puts
     };
@@ -105,9 +105,9 @@ pub(super) fn due(lane: &LaneView, rules: &SealRules, now: Instant) -> Due {
         (false, true) => Reason::Idle,
         (false, false) => return Due::At(idle_at.min(waited_enough)),
     };
-    if lane.goes_inline {
+    if lane.goes_fast {
         // What gathers while one is being sequenced travels together: the quorum sets the pace.
-        return if lane.flying_inline == 0 {
+        return if lane.flying_fast == 0 {
             Due::Now(reason)
         } else {
             Due::At(waited_enough)
@@ -142,8 +142,8 @@ mod tests {
             oldest: now,
             last_seal: now.checked_sub(millis(100)),
             all_spent: false,
-            goes_inline: false,
-            flying_inline: 0,
+            goes_fast: false,
+            flying_fast: 0,
             flying_puts: 0,
             early_put_at: Some(now),
             closing: false,
@@ -217,19 +217,19 @@ mod tests {
     fn inline_chunks_follow_one_another_without_a_put_budget() {
         let now = start();
         let inline = LaneView {
-            goes_inline: true,
+            goes_fast: true,
             all_spent: true,
             early_put_at: None,
             ..lane(now)
         };
         assert_eq!(due(&inline, &RULES, now), Due::Now(Reason::Spent));
         let behind = LaneView {
-            flying_inline: 1,
+            flying_fast: 1,
             ..inline
         };
         assert_eq!(due(&behind, &RULES, now), Due::At(now + millis(250)));
         let stuck = LaneView {
-            flying_inline: FLYING_INLINE,
+            flying_fast: FLYING_FAST,
             ..inline
         };
         assert_eq!(due(&stuck, &RULES, now), Due::OnLanding);
