@@ -171,7 +171,8 @@ mod tests {
         let zones = [Some("a"), Some("a"), Some("b"), Some("a"), None];
         let (mut state, origins) = cluster(&zones);
         let owners = |state: &State| -> Vec<AgentId> {
-            let blocks = (0..3000u64).map(|block| (ObjectId(u128::from(block / 100) << 77), block % 100));
+            let blocks =
+                (0..3000u64).map(|block| (ObjectId(u128::from(block / 100) << 77), block % 100));
             blocks
                 .map(|(object, block)| block_owner(state, Some("a"), object, block).unwrap())
                 .collect()

@@ -88,7 +88,12 @@ impl PeerClient {
                 identity: Identity::of(state),
             })
         });
-        let nowhere = || unreachable(peer, "it has left, or announced no address (cluster.listen)");
+        let nowhere = || {
+            unreachable(
+                peer,
+                "it has left, or announced no address (cluster.listen)",
+            )
+        };
         let target = found.ok_or_else(nowhere)?;
         match self.failed().get(&peer) {
             Some(failed) if failed.epoch == target.epoch && Instant::now() < failed.until => {

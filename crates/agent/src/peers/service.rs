@@ -161,7 +161,9 @@ impl PeerService {
             (identity, standing) = self.metadata.read(look);
         }
         if identity.is_none() || identity != head.identity {
-            return Err("this agent belongs to another cluster, or another history of it".to_owned());
+            return Err(
+                "this agent belongs to another cluster, or another history of it".to_owned(),
+            );
         }
         let AgentOrigin { agent, epoch } = head.from;
         match standing {
@@ -170,10 +172,7 @@ impl PeerService {
                 "registration {} of agent {agent} is not known here",
                 epoch.0
             )),
-            Caller::Over => Err(format!(
-                "registration {} of agent {agent} is over",
-                epoch.0
-            )),
+            Caller::Over => Err(format!("registration {} of agent {agent} is over", epoch.0)),
         }
     }
 

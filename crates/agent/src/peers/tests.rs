@@ -219,8 +219,12 @@ async fn many_readers_wait_for_room_and_all_are_served() {
     let object_bytes = 64 << 20;
     let reads = (0..24u64).map(|number| {
         let start = number << 20;
-        one.client
-            .read_object(other.id(), ObjectId(7), object_bytes, start..start + (8 << 20))
+        one.client.read_object(
+            other.id(),
+            ObjectId(7),
+            object_bytes,
+            start..start + (8 << 20),
+        )
     });
     for read in futures::future::join_all(reads).await {
         assert_eq!(read.unwrap().len(), 8 << 20);

@@ -62,10 +62,7 @@ pub(super) struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Sync the bytes behind this to the write-ahead buffer. Answered by [`Answer::Appended`].
-    Append {
-        chunk: JournalChunkId,
-        sum: Sum,
-    },
+    Append { chunk: JournalChunkId, sum: Sum },
     /// Read from a copy in the write-ahead buffer. Answered by [`Answer::Bytes`].
     ReadChunk {
         chunk: JournalChunkId,

@@ -110,9 +110,7 @@ async fn under_tls_an_agent_without_a_certificate_gets_nothing() {
     let agents = &sockets.world.agents;
     let append = async |from: &Peer| {
         let id = chunk(from.origin(), 1);
-        from.client
-            .append(agents[1].id(), id, &[bytes(0..9)])
-            .await
+        from.client.append(agents[1].id(), id, &[bytes(0..9)]).await
     };
     append(&agents[0]).await.unwrap();
     unreachable(append(&agents[2]).await, "");
