@@ -19,7 +19,7 @@ pub enum Command {
     RegisterAgent(RegisterAgent),
     /// Answered by [`Outcome::Done`].
     CreateTopic(CreateTopic),
-    /// Deletes a topic with its records and committed offsets.
+    /// Deletes a topic with its records and committed offsets. Its runs wait for [`Self::Purge`].
     DeleteTopic {
         /// Which.
         topic: TopicId,
@@ -99,7 +99,7 @@ pub enum Command {
         group: String,
     },
     /// Forgets agents that ended before a time, with their identities. Their ids are not given
-    /// again.
+    /// again. Those whose write-ahead buffers are named stay.
     ForgetAgents {
         /// Ended before this.
         ended_before: Millis,
@@ -124,14 +124,15 @@ pub enum Command {
     /// until its registration is replaced or ends.
     AnnounceAgent(AnnounceAgent),
     /// Replaces runs by runs for the same offsets in other objects. Answered by
-    /// [`Outcome::Compacted`].
+    /// [`Outcome::Compacted`]. Refused as a whole when it is older than a chunk may be, or names
+    /// objects that are dead.
     Compact(Compact),
     /// Raises the log starts of many partitions (retention). What is refused for one is left out for
     /// it alone. Answered by [`Outcome::LogStarts`].
     AdvanceLogStarts(Vec<AdvanceLogStart>),
     /// Lets go of the runs of deleted topics, so many at most. Answered by [`Outcome::Purged`].
     Purge {
-        /// Most runs.
+        /// Most runs, producers and partitions together.
         most: u32,
     },
     /// Forgets dead objects: they are deleted from the bucket. Those that are not dead stay.
@@ -178,6 +179,9 @@ pub struct CompactedObject {
 }
 
 /// Neighbouring runs of one partition and what takes their place.
+///
+/// None of the runs may wait to be settled. Without sources and runs, both offsets being the same, it
+/// only says how far keys are there once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactStretch {
     /// Whose.
@@ -191,7 +195,8 @@ pub struct CompactStretch {
     pub sources: Vec<ObjectId>,
     /// What takes their place; tiles the same offsets.
     pub runs: Vec<CompactedRun>,
-    /// Log compaction: below this offset each key is there once.
+    /// Log compaction: below this offset, which is at most the high watermark, each key is there
+    /// once. Never goes back.
     pub clean_to: Option<Offset>,
 }
 
@@ -218,7 +223,8 @@ pub struct CompactedPlace {
     /// Length in bytes.
     pub length: u64,
     /// The batches bear their own offsets, and some offsets have no record
-    /// ([`RunLocation::Sparse`](crate::RunLocation::Sparse)).
+    /// ([`RunLocation::Sparse`](crate::RunLocation::Sparse)). Must be so when the run covers any
+    /// offset of a gap or of a run that is sparse.
     pub sparse: bool,
 }
 
@@ -539,7 +545,8 @@ pub enum Outcome {
     /// See [`Command::AdvanceLogStarts`]: the log start offsets as they are now, -1 for a partition
     /// that is not there.
     LogStarts(Vec<Offset>),
-    /// See [`Command::Purge`]: how many runs of deleted topics are left.
+    /// See [`Command::Purge`]: how many runs of deleted topics are left, and partitions, each counting
+    /// as one.
     Purged(u64),
 }
 

@@ -2,5 +2,6 @@
 
 mod commands;
 mod golden;
+mod memory;
 mod model;
 mod replay;
