@@ -1,0 +1,101 @@
+//! Stores that misbehave.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use alluvium_storage::bucket::{Failure, ObjectMeta, Store};
+use alluvium_storage::disk::LocalDisk;
+use async_trait::async_trait;
+
+use super::*;
+
+/// A store that gives wrong bytes, or takes objects and says nothing.
+#[derive(Debug)]
+struct Faulty {
+    inner: Bucket,
+    /// Reads of records that are wrong, from now on.
+    wrong: Mutex<u32>,
+    down: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn put(&self, key: &str, parts: &[Bytes]) -> Result<(), Failure> {
+        self.inner.create(key, parts.to_vec()).await.unwrap();
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Failure::Denied("gone".to_owned()));
+        }
+        Ok(())
+    }
+    async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
+        let bytes = self.inner.read(key, range).await.unwrap();
+        let mut wrong = self.wrong.lock().unwrap();
+        if *wrong == 0 {
+            return Ok(bytes);
+        }
+        *wrong -= 1;
+        let mut bytes = BytesMut::from(&bytes[..]);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        Ok(bytes.freeze())
+    }
+    async fn head(&self, key: &str) -> Result<ObjectMeta, Failure> {
+        Ok(self.inner.head(key).await.unwrap())
+    }
+    async fn list(&self, _: &str, _: Option<&str>, _: usize) -> Result<Vec<ObjectMeta>, Failure> {
+        Ok(Vec::new())
+    }
+    async fn delete(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+async fn faulty(policy: TopicPolicy) -> (Rig, Arc<Faulty>) {
+    let inner = Bucket::open("memory://", LocalDisk::shared())
+        .await
+        .unwrap();
+    let store = Arc::new(Faulty {
+        inner,
+        wrong: Mutex::new(0),
+        down: false.into(),
+    });
+    let bucket = Bucket::over("faulty", Arc::clone(&store) as _);
+    (Rig::over(policy, bucket).await, store)
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_read_again_and_never_written() {
+    let (rig, store) = faulty(compact()).await;
+    let at = one(&rig).await;
+    let object = [plain(&[("a", Some("1")), ("a", Some("2"))])];
+    rig.append(at, &object).await;
+    rig.append(at, &object).await;
+    let mut cleaner = Cleaner::new(rig.context.clone(), &config(1 << 20));
+    *store.wrong.lock().unwrap() = 2;
+    cleaner.round().await;
+    assert_eq!(shown(&rig, at).await, [says(3, "a", Some("2"))]);
+    // Keys that cannot be read make nobody else go, and are cleaned as soon as they can be.
+    rig.append(at, &object).await;
+    rig.append(at, &object).await;
+    *store.wrong.lock().unwrap() = 3;
+    cleaner.round().await;
+    let offsets: Vec<_> = shown(&rig, at).await.iter().map(|it| it.0).collect();
+    assert_eq!(offsets, [7]);
+}
+
+#[tokio::test]
+async fn a_failure_between_object_and_command_leaves_the_log_as_it_was() {
+    let (rig, store) = faulty(compact()).await;
+    let at = one(&rig).await;
+    rig.append(at, &[plain(&[("a", Some("1")), ("a", Some("2"))])])
+        .await;
+    let before = partition(&rig, at, Clone::clone);
+    store.down.store(true, Ordering::SeqCst);
+    let mut cleaner = Cleaner::new(rig.context.clone(), &config(1 << 20));
+    cleaner.round().await;
+    assert_eq!(partition(&rig, at, Clone::clone), before);
+    store.down.store(false, Ordering::SeqCst);
+    cleaner.round().await;
+    assert_eq!(shown(&rig, at).await, [says(1, "a", Some("2"))]);
+}
