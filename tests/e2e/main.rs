@@ -6,8 +6,10 @@
 //! - [`kill`]: `kill -9` under load loses and repeats nothing.
 //! - [`policies`]: retention, compaction and DeleteRecords, beside Apache Kafka.
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
+//! - [`journal`]: acks=1 under `kill -9`, with and without the write-ahead buffer.
 //! - [`cluster`]: metadata nodes and agents as processes of their own.
 //! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
+//! - [`fsck`]: a sound bucket is told from one that was tampered with.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`sick_store`]: a store that fails, hangs and is switched off.
 //! - [`tool`]: the command line for people.
@@ -26,7 +28,9 @@ mod support;
 mod abuse;
 mod cluster;
 mod codecs;
+mod fsck;
 mod groups;
+mod journal;
 mod kill;
 mod policies;
 mod process;

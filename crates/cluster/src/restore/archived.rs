@@ -10,7 +10,7 @@ use crate::archive::keys;
 use crate::archive::listing::Listed;
 use crate::archive::marker::Marker;
 
-/// Attempts at reading an archive of which files are removed meanwhile.
+/// Attempts at reading an archive of which files come and go meanwhile.
 const ATTEMPTS: u32 = 3;
 
 /// The newest state that a bucket's archive holds.
@@ -40,13 +40,22 @@ pub async fn read_archive(
 ) -> Result<ArchivedState, RestoreError> {
     let mut attempt = 1;
     loop {
-        match read(bucket, watch).await {
+        let read = read(bucket, watch).await;
+        match read {
             // The cluster removes what it needs no longer; what it needs is there by then.
-            Err(RestoreError::Bucket(BucketError::NotFound { .. })) if attempt < ATTEMPTS => {
-                attempt += 1;
-            }
+            Err(RestoreError::Bucket(BucketError::NotFound { .. })) if attempt < ATTEMPTS => {}
+            // A piece or a snapshot came in between, or a store that errs on the way.
+            Ok(archived) if attempt < ATTEMPTS && !archived.log.is_whole() => {}
             other => return other,
         }
+        attempt += 1;
+    }
+}
+
+impl Replayed {
+    /// Everything that should be in the archive was there and sound.
+    fn is_whole(&self) -> bool {
+        self.ended_early.is_none() && self.damaged.is_empty()
     }
 }
 

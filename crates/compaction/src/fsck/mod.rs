@@ -49,6 +49,9 @@ const LATE: Millis = 5 * 60 * 1000;
 /// Objects asked for at once; S3 gives no more.
 const PAGE: usize = 1000;
 
+/// Readings of an object before it is called damaged.
+const READINGS: u32 = 3;
+
 /// Objects that are read at once.
 const AT_ONCE: usize = 4;
 
@@ -218,7 +221,7 @@ async fn read_all(
         .collect();
     let all = u64::try_from(objects.len()).unwrap_or(u64::MAX);
     let reads = objects.into_iter().map(|(object, bytes)| async move {
-        let examined = content::examine(bucket, (object, bytes), claims.of(object)).await;
+        let examined = examine(bucket, (object, bytes), claims.of(object)).await;
         (object, bytes, examined)
     });
     let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
@@ -236,4 +239,20 @@ async fn read_all(
         watch(FsckStep::Read { done, all });
     }
     Ok(())
+}
+
+/// What is wrong with an object in each of a few readings: a store may err on the way.
+async fn examine(
+    bucket: &Bucket,
+    object: (ObjectId, u64),
+    claims: &[manifest::Claim],
+) -> Result<Examined, BucketError> {
+    let mut examined = content::examine(bucket, object, claims).await?;
+    for _ in 1..READINGS {
+        if matches!(&examined, Examined::Read(damages) if damages.is_empty()) {
+            break;
+        }
+        examined = content::examine(bucket, object, claims).await?;
+    }
+    Ok(examined)
 }

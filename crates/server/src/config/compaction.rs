@@ -40,6 +40,14 @@ section! {
         clean_memory: Option<ByteSize> = None,
         /// How often unused objects are looked for, from 10ms to 1h.
         sweep_interval: Duration = Duration::from_secs(30),
+        /// How old an object must be, by the store's clock, that was never used, from 1h to 30d: what
+        /// an upload left that was given up.
+        orphan_age: Duration = Duration::from_secs(3600),
+        /// How often the whole bucket is listed for such objects, from 1m to 7d. Costs a request per
+        /// 1000 objects.
+        list_interval: Duration = Duration::from_secs(900),
+        /// Most objects that are deleted a second.
+        deletes_per_second: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99),
     }
 }
 
@@ -56,7 +64,10 @@ impl Compaction {
             }
         }
         if !(2..=10_000).contains(&self.merge_runs) {
-            errors.push(ConfigError::of("compaction.merge_runs", "is not between 2 and 10000"));
+            errors.push(ConfigError::of(
+                "compaction.merge_runs",
+                "is not between 2 and 10000",
+            ));
         }
         if self.merge_age < Duration::from_secs(1) {
             errors.push(ConfigError::of("compaction.merge_age", "is less than 1s"));
@@ -82,8 +93,36 @@ impl Compaction {
                 errors.push(ConfigError::of(key, "is less than 1MiB"));
             }
         }
+        let (minute, hour, day) = (
+            Duration::from_secs(60),
+            Duration::from_secs(3600),
+            Duration::from_secs(24 * 3600),
+        );
+        for (key, span, least, most, range) in [
+            (
+                "compaction.orphan_age",
+                self.orphan_age,
+                hour,
+                30 * day,
+                "1h and 30d",
+            ),
+            (
+                "compaction.list_interval",
+                self.list_interval,
+                minute,
+                7 * day,
+                "1m and 7d",
+            ),
+        ] {
+            if !(least..=most).contains(&span) {
+                errors.push(ConfigError::of(key, format!("is not between {range}")));
+            }
+        }
         if self.concurrent_objects.get() > 64 {
-            errors.push(ConfigError::of("compaction.concurrent_objects", "is more than 64"));
+            errors.push(ConfigError::of(
+                "compaction.concurrent_objects",
+                "is more than 64",
+            ));
         }
     }
 
@@ -102,6 +141,9 @@ impl Compaction {
             clean_interval: self.clean_interval,
             clean_memory_bytes: budgets.clean,
             sweep_interval: self.sweep_interval,
+            orphan_age: self.orphan_age,
+            list_interval: self.list_interval,
+            deletes_per_second: u32::try_from(self.deletes_per_second.get()).unwrap_or(u32::MAX),
             ..CompactionConfig::default()
         }
     }
