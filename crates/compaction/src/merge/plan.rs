@@ -199,15 +199,16 @@ impl Planner {
         }
         let mut looked = 0;
         let mut from = self.looked_to;
-        while looked < GROUPS_A_TICK.min(self.pending.len().max(1)) {
+        while looked < GROUPS_A_TICK.min(self.pending.len()) {
             let bound = from.map_or(Bound::Unbounded, Bound::Excluded);
             let groups = self.pending.range((bound, Bound::Unbounded));
             let groups: Vec<_> = groups
                 .map(|(group, _)| *group)
                 .take(GROUPS_AT_ONCE)
                 .collect();
+            // At the end, it goes on at the beginning.
             from = groups.last().copied();
-            looked += groups.len().max(1);
+            looked += groups.len();
             self.count(read, &groups, policies, me, now);
         }
         self.looked_to = from;

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::{CompactionConfig, Context, Owner, Policies, TopicPolicy};
 
-const NOW: Millis = 1_700_000_000_000;
+pub(super) const NOW: Millis = 1_700_000_000_000;
 
 #[derive(Debug)]
 struct Me(AgentOrigin);

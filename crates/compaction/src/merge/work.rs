@@ -105,7 +105,9 @@ impl Worker {
         let mut report = Report::default();
         let read = self.read(job, &mut report).await?;
         let object = ObjectId(alluvium_types::random::value());
-        let (built, copied) = self.copy(job, object, read, &mut report).await;
+        // From now on the object may be taken for one that nobody wants.
+        let at = self.context.clock.now();
+        let (built, copied) = self.copy(job, (object, at), read, &mut report).await;
         if copied.is_empty() {
             return Ok(report);
         }
@@ -129,8 +131,13 @@ impl Worker {
             .map(|(copied, position, length)| stretch_of(&copied.stretch, position, length))
             .collect();
         for stretches in in_pieces(placed) {
-            self.commit(origin, compacted, stretches, &mut report)
-                .await?;
+            let compact = Compact {
+                origin,
+                objects: vec![compacted],
+                stretches,
+                at,
+            };
+            self.commit(compact, &mut report).await?;
         }
         Ok(report)
     }
@@ -174,11 +181,11 @@ impl Worker {
     async fn copy(
         &self,
         job: &Job,
-        object: ObjectId,
+        (object, at): (ObjectId, Millis),
         read: Read,
         report: &mut Report,
     ) -> (BuiltObject, Vec<Copied>) {
-        let mut writer = ObjectWriter::new(object, Level::Compacted, self.context.clock.now());
+        let mut writer = ObjectWriter::new(object, Level::Compacted, at);
         let mut copied: Vec<Copied> = Vec::new();
         let mut since_turn = 0;
         for stretch in &job.stretches {
@@ -260,24 +267,12 @@ impl Worker {
             .await
     }
 
-    async fn commit(
-        &self,
-        origin: AgentOrigin,
-        object: CompactedObject,
-        stretches: Vec<CompactStretch>,
-        report: &mut Report,
-    ) -> Result<(), WorkError> {
-        let at: Millis = self.context.clock.now();
-        let counts: Vec<_> = stretches
+    async fn commit(&self, compact: Compact, report: &mut Report) -> Result<(), WorkError> {
+        let counts: Vec<_> = compact
+            .stretches
             .iter()
             .map(|stretch| stretch.sources.len().saturating_sub(stretch.runs.len()))
             .collect();
-        let compact = Compact {
-            origin,
-            objects: vec![object],
-            stretches,
-            at,
-        };
         let applied = self.metadata.propose(Command::Compact(compact)).await?;
         match applied.outcome {
             Outcome::Compacted(replaced) => {

@@ -8,7 +8,7 @@ use alluvium_metadata::{
 use proptest::prelude::*;
 
 use super::super::backlog::LAST_LEVEL;
-use super::super::testing::{ByLetter, Field, config};
+use super::super::testing::{ByLetter, Field, NOW, config};
 use super::*;
 
 struct Planning<'a> {
@@ -72,7 +72,7 @@ async fn pretend_done(field: &Field, job: &Job) {
             level: job.level + 1,
         }],
         stretches,
-        at: 0,
+        at: NOW,
     };
     let outcome = field.propose(Command::Compact(compact)).await;
     assert_eq!(outcome, Outcome::Compacted(vec![true; count]));
@@ -121,7 +121,7 @@ fn in_runtime<T>(work: impl Future<Output = T>) -> T {
 type Chunks = Vec<Vec<(usize, u32)>>;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn every_job_shrinks_the_manifest_and_there_is_a_last_one(
