@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::index::{Index, Location};
-use super::salvage::{self, Damage};
 use super::record::{ALIGN, Kind, Record, WINDOW_BYTES, Window};
+use super::salvage::{self, Damage, End};
 use super::segment::{
     FileKind, Kept, Previous, SEGMENT_HEADER_BYTES, Segment, Segments, segment_bytes, write_zeros,
 };
@@ -65,18 +65,19 @@ pub(super) fn recover(
             match (check_chain(segment, next), damages.as_deref_mut()) {
                 (Ok(()), None) => _ = replay(segment, end, &mut index, &mut notes)?,
                 (Ok(()), Some(damages)) => {
+                    let end = End::At(next.previous.end);
                     salvage::replay(segment, end, &mut index, &mut notes, damages)?;
                 }
                 (Err(error), None) => return Err(error),
                 (Err(_), Some(damages)) => {
-                    salvage::replay(segment, None, &mut index, &mut notes, damages)?;
+                    salvage::replay(segment, End::Unknown, &mut index, &mut notes, damages)?;
                 }
             }
         }
         if let Some(last) = live.back() {
             position = match damages {
                 None => replay(last, None, &mut index, &mut notes)?,
-                Some(damages) => salvage::replay(last, None, &mut index, &mut notes, damages)?,
+                Some(damages) => salvage::replay(last, End::Torn, &mut index, &mut notes, damages)?,
             };
             cut_torn_end(last, position)?;
         }

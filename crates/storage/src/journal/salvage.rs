@@ -6,7 +6,7 @@ use std::path::Path;
 use super::JournalError;
 use super::Notes;
 use super::index::{Index, Location};
-use super::record::{ALIGN, Kind, Record, WINDOW_BYTES, Window};
+use super::record::{ALIGN, HEADER_BYTES, Kind, Record, WINDOW_BYTES, Window, long};
 use super::recover::{apply, records_behind};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::Disk;
@@ -24,11 +24,21 @@ pub struct Damage {
     pub reason: String,
 }
 
-/// Applies a segment's records in order, over damaged pieces, and returns where they end. `end` says
-/// where they should, in a segment that is not the last.
+/// Where a segment's records should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The segment behind it says so.
+    At(u64),
+    /// The segment behind it is gone.
+    Unknown,
+    /// It is the last: where the last write was torn.
+    Torn,
+}
+
+/// Applies a segment's records in order, over damaged pieces, and returns where they end.
 pub(super) fn replay(
     segment: &Segment,
-    end: Option<u64>,
+    end: End,
     index: &mut Index,
     notes: &mut Notes,
     damages: &mut Vec<Damage>,
@@ -36,7 +46,7 @@ pub(super) fn replay(
     let mut window = Window::new(segment.file.as_ref(), segment.capacity, WINDOW_BYTES);
     let mut position = SEGMENT_HEADER_BYTES;
     let mut batch = position;
-    while end != Some(position) {
+    while end != End::At(position) {
         let read = window.record(position, segment.generation);
         let read = read.map_err(|error| JournalError::io(&segment.path, &error))?;
         let reason = match read {
@@ -52,15 +62,23 @@ pub(super) fn replay(
         // Behind what should be the end nothing counts; where nobody says, a later write proves that
         // this is no torn end.
         let next = match end {
-            Some(end) => next_record(segment, position)?.filter(|(start, _)| *start < end),
-            None if is_proven(segment, position)? => next_record(segment, position)?,
-            None => break,
+            End::At(end) => next_record(segment, position)?.filter(|(start, _)| *start < end),
+            End::Unknown if was_record(segment, position, &mut window)? => {
+                next_record(segment, position)?
+            }
+            End::Torn if is_proven(segment, position)? => next_record(segment, position)?,
+            End::Unknown | End::Torn => break,
         };
-        let goes_on = next.as_ref().map_or(end, |(start, _)| Some(*start));
-        let bytes = goes_on.unwrap_or(position).saturating_sub(position);
+        let last = match end {
+            End::At(end) => end,
+            End::Unknown => segment.capacity,
+            End::Torn => position,
+        };
+        let goes_on = next.as_ref().map_or(last, |(start, _)| *start);
+        let bytes = goes_on.saturating_sub(position);
         damages.push(damage(&segment.path, position, bytes, reason.to_owned()));
         let Some((start, record)) = next else {
-            return Ok(end.unwrap_or(position));
+            return Ok(last);
         };
         batch = record.batch;
         position = start;
@@ -100,6 +118,18 @@ fn next_record(segment: &Segment, position: u64) -> Result<Option<(u64, Record)>
         false
     })?;
     Ok(found)
+}
+
+/// Whether what lies at `position` looks like a record, or there is one behind it.
+fn was_record(
+    segment: &Segment,
+    position: u64,
+    window: &mut Window<'_>,
+) -> Result<bool, JournalError> {
+    let failed = |error| JournalError::io(&segment.path, &error);
+    let head = window.get(position, HEADER_BYTES).map_err(failed)?;
+    let is_one = head.len() == HEADER_BYTES && long(&head, 8) == segment.generation;
+    Ok(is_one || next_record(segment, position)?.is_some())
 }
 
 /// Whether a later write says that the bytes at `position` were durable once.

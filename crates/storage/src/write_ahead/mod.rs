@@ -80,7 +80,9 @@ pub enum WriteAheadError {
     #[error("write-ahead buffer: {0}")]
     Blocked(#[from] Blocked),
     /// No room until older chunks are trimmed.
-    #[error("the write-ahead buffer is full: {used} of {bytes} bytes wait to be settled (journal.bytes)")]
+    #[error(
+        "the write-ahead buffer is full: {used} of {bytes} bytes wait to be settled (journal.bytes)"
+    )]
     Full {
         /// Bytes in use.
         used: u64,
@@ -155,7 +157,9 @@ impl WriteAhead {
         let (journal, damages, index) = opened.await??;
         for damage in &damages {
             tracing::error!(
-                file = damage.path, position = damage.position, bytes = damage.bytes,
+                file = damage.path,
+                position = damage.position,
+                bytes = damage.bytes,
                 reason = damage.reason,
                 "a piece of the write-ahead buffer is damaged and left out; what lay there is lost here"
             );

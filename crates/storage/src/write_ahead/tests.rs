@@ -145,10 +145,16 @@ async fn damage_in_the_middle_is_told_and_costs_what_lay_there_and_nothing_else(
     assert_eq!(buffer.damages().len(), 2, "{:?}", buffer.damages());
     assert_eq!(buffer.incarnation(), incarnation);
     let names = buffer.names();
-    assert!(!names.contains(&name(2)) && names.contains(&name(1)), "{names:?}");
+    assert!(
+        !names.contains(&name(2)) && names.contains(&name(1)),
+        "{names:?}"
+    );
     assert!(names.contains(&name(6)), "{names:?}");
     for kept in names {
-        assert_eq!(read(&buffer, kept.chunk.0, 400 << 10).await, bytes(kept.chunk.0, 400 << 10));
+        assert_eq!(
+            read(&buffer, kept.chunk.0, 400 << 10).await,
+            bytes(kept.chunk.0, 400 << 10)
+        );
     }
     // And it goes on: what is written now is there the next time, without new damage.
     append(&buffer, 7, 1000).await.unwrap();
