@@ -1,6 +1,7 @@
 //! `alluvium cluster`: who belongs to a cluster, how it does, and changes of that.
 
 mod change;
+mod cost;
 mod reach;
 mod show;
 
@@ -42,6 +43,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Show what the object store is asked for and what that costs, by cause and per GiB.
+    Cost(cost::CostArgs),
     /// Take a metadata node into the quorum; it has been started and waits for that.
     AddVoter {
         /// Its cluster address, host:port.
@@ -71,6 +74,7 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<(), Failure> {
     match action {
         Action::Init { json } => change::init(&reach, json).await,
         Action::Status { json } => status(&bootstrap, &reach, json).await,
+        Action::Cost(args) => cost::run(&args).await,
         Action::AddVoter { address } => change::add(&bootstrap, &reach, &address).await,
         Action::RemoveVoter { voter } => change::remove(&bootstrap, &reach, &voter).await,
         Action::HandOver { to } => change::hand_over(&bootstrap, &reach, to.as_deref()).await,

@@ -95,7 +95,7 @@ fn banner(config: &Config, server: &Server) -> Vec<String> {
         tell("quorum", &config.cluster.nodes.join(", "));
     }
     match server.http_address() {
-        Some(address) => tell("http", &format!("http://{address} (/health, /ready)")),
+        Some(address) => tell("http", &format!("http://{address} (/health, /ready, /cost)")),
         None => tell("http", &"off"),
     }
     tell("data", &config.process.data_dir.display());

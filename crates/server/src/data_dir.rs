@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use alluvium_storage::bucket::plain_url;
 use alluvium_storage::disk::{LocalDisk, create_dir_durable};
 
 use crate::error::StartError;
@@ -67,6 +68,8 @@ impl DataDir {
     /// objects that lie elsewhere. `named` is the store that was configured, `None` for the default,
     /// the folder in this directory; `url` is where that is now. Blocks.
     pub(crate) fn belongs_to(&self, named: Option<&str>, url: &str) -> Result<(), StartError> {
+        // However sick it is made, it is the same store.
+        let (named, url) = (named.map(plain_url), plain_url(url));
         let failed = |verb: &str, error: io::Error| StartError::DataDir {
             dir: self.path.clone(),
             reason: format!("cannot {verb} the file {STORE}: {error}"),

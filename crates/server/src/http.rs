@@ -1,11 +1,12 @@
-//! The HTTP listener: is the process alive, does it serve.
+//! The HTTP listener: is the process alive, does it serve, what does it cost.
 //!
 //! `/health` answers 200 as long as the process lives, whatever it waits for. `/ready` answers 200
 //! when it serves and 503 when it does not. Both answer JSON that says how far it has come and why
-//! it is not ready.
+//! it is not ready. `/cost` tells what was asked of the store since the process started, by cause.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,12 +17,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::costs::Costs;
 use crate::readiness::{Readiness, Told};
 
 /// A running HTTP listener. Its errors are logged and stop nothing else.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
     address: SocketAddr,
+    costs: Arc<OnceLock<Costs>>,
     stop: CancellationToken,
     /// Ends with the listener.
     task: AbortOnDropHandle<()>,
@@ -32,6 +35,8 @@ pub(crate) struct HttpListener {
 struct Facts {
     readiness: Readiness,
     roles: Vec<&'static str>,
+    /// Known once the process serves.
+    costs: Arc<OnceLock<Costs>>,
 }
 
 impl HttpListener {
@@ -43,10 +48,16 @@ impl HttpListener {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
+        let costs = Arc::new(OnceLock::new());
         let router = Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
-            .with_state(Facts { readiness, roles });
+            .route("/cost", get(cost))
+            .with_state(Facts {
+                readiness,
+                roles,
+                costs: Arc::clone(&costs),
+            });
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router)
@@ -58,6 +69,7 @@ impl HttpListener {
         });
         Ok(Self {
             address,
+            costs,
             stop,
             task: AbortOnDropHandle::new(task),
         })
@@ -65,6 +77,12 @@ impl HttpListener {
 
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Tells from now on what the process costs.
+    pub(crate) fn tell_costs(&self, costs: Costs) {
+        // There is one process and one set of books.
+        let _ = self.costs.set(costs);
     }
 
     /// Stops. A client that keeps its connection open is cut off: every answer is quick.
@@ -100,4 +118,20 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, Json<Value>) {
     };
     let body = json!({ "ready": ready, "state": state, "reason": reason, "roles": facts.roles });
     (code, Json(body))
+}
+
+async fn cost(State(facts): State<Facts>) -> (StatusCode, Json<Value>) {
+    match facts.costs.get() {
+        Some(costs) => {
+            let mut told = costs.json();
+            if let Some(told) = told.as_object_mut() {
+                told.insert("roles".to_owned(), json!(facts.roles));
+            }
+            (StatusCode::OK, Json(told))
+        }
+        None => {
+            let body = json!({ "reason": "the process does not serve yet" });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+        }
+    }
 }

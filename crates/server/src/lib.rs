@@ -12,6 +12,7 @@
 //! process lives and serves, and what it waits for (`readiness`).
 
 pub mod config;
+mod costs;
 mod data_dir;
 mod error;
 mod http;

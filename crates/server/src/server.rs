@@ -11,6 +11,7 @@ use alluvium_types::SystemClock;
 use futures::FutureExt as _;
 
 use crate::config::{Config, Role};
+use crate::costs::Costs;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::http::HttpListener;
@@ -82,6 +83,10 @@ impl Server {
             None => None,
         };
         readiness.serving(probe(agent.as_ref(), &quorum));
+        if let Some(http) = &http {
+            let traffic = agent.as_ref().map(AgentPart::traffic);
+            http.tell_costs(Costs::new(around.bucket, traffic));
+        }
         let server = Self {
             agent,
             quorum,

@@ -36,6 +36,7 @@ impl Config {
         if self.has(Role::Agent) {
             self.kafka.check(mode, errors);
             self.flush.check(errors);
+            self.journal.check(errors);
             self.settle.check(errors);
             self.compaction.check(errors);
             self.check_memory(errors);

@@ -30,12 +30,15 @@ mod agent;
 mod cache;
 mod check;
 mod cluster;
+mod compaction;
 mod errors;
 mod flush;
 mod http;
+mod journal;
 mod kafka;
 mod layers;
 mod log;
+mod machine;
 mod memory;
 mod metadata;
 mod nearest;
@@ -52,13 +55,15 @@ use section::{Section, Settings, section};
 pub use agent::Agent;
 pub use cache::Cache;
 pub use cluster::Cluster;
+pub use compaction::Compaction;
 pub use errors::{ConfigError, ConfigErrors};
 pub use flush::Flush;
 pub use http::Http;
+pub use journal::Journal;
 pub use kafka::Kafka;
 pub use layers::{Override, Sources};
 pub use log::{Log, LogFormat};
-pub use memory::Memory;
+pub use memory::{Budgets, Memory, MemoryLimit};
 pub use metadata::Metadata;
 pub use section::Explained;
 pub use settle::Settle;
@@ -105,10 +110,14 @@ pub struct Config {
     pub http: Http,
     /// `[flush]`.
     pub flush: Flush,
+    /// `[journal]`.
+    pub journal: Journal,
     /// `[settle]`.
     pub settle: Settle,
     /// `[cache]`.
     pub cache: Cache,
+    /// `[compaction]`.
+    pub compaction: Compaction,
     /// `[memory]`.
     pub memory: Memory,
     /// `[cluster]`.
@@ -165,12 +174,10 @@ impl Config {
             // Kafka waits 3 s for more members to come; on a laptop nobody else does.
             let delay = "group.initial.rebalance.delay.ms".to_owned();
             config.broker.insert(delay, "0".to_owned());
+            config.memory.limit = Some(MemoryLimit::Bytes(ByteSize(1 << 30)));
         }
         if mode == Mode::Server {
             config.log.format = LogFormat::Json;
-            config.memory.requests = ByteSize(256 << 20);
-            config.memory.responses = ByteSize(256 << 20);
-            config.cache.bytes = ByteSize(512 << 20);
         }
         config
     }
@@ -183,8 +190,10 @@ impl Config {
             broker: BTreeMap::new(),
             http: Section::read(settings, &defaults.http),
             flush: Section::read(settings, &defaults.flush),
+            journal: Section::read(settings, &defaults.journal),
             settle: Section::read(settings, &defaults.settle),
             cache: Section::read(settings, &defaults.cache),
+            compaction: Section::read(settings, &defaults.compaction),
             memory: Section::read(settings, &defaults.memory),
             cluster: Section::read(settings, &defaults.cluster),
             metadata: Section::read(settings, &defaults.metadata),
@@ -202,8 +211,10 @@ impl Config {
             Kafka::KEYS,
             Http::KEYS,
             Flush::KEYS,
+            Journal::KEYS,
             Settle::KEYS,
             Cache::KEYS,
+            Compaction::KEYS,
             Memory::KEYS,
             Cluster::KEYS,
             Metadata::KEYS,
@@ -226,8 +237,10 @@ impl Config {
             Section::explain(&dev.metadata, &server.metadata),
             Section::explain(&dev.agent, &server.agent),
             Section::explain(&dev.flush, &server.flush),
+            Section::explain(&dev.journal, &server.journal),
             Section::explain(&dev.settle, &server.settle),
             Section::explain(&dev.cache, &server.cache),
+            Section::explain(&dev.compaction, &server.compaction),
             Section::explain(&dev.memory, &server.memory),
             Section::explain(&dev.log, &server.log),
         ]

@@ -149,8 +149,9 @@ impl Session {
         dispatch::check_served(&request)?;
         let todo = if request.api_key == api::PRODUCE {
             self.barrier.passed().await;
-            let submitted = produce::submit(&self.services.agent, producer, &request);
-            Todo::Produce(submitted.await?)
+            let submitted = produce::submit(&self.services.agent, producer, &request).await?;
+            self.services.traffic.produced(submitted.bytes);
+            Todo::Produce(submitted)
         } else {
             let is_barrier = dispatch::is_barrier(request.api_key);
             if is_barrier {

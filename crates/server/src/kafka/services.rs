@@ -8,7 +8,8 @@ use alluvium_agent::Agent;
 use alluvium_agent::budget::ByteBudget;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Memory;
+use crate::config::Budgets;
+use crate::costs::Traffic;
 
 use super::fetch_sessions::FetchSessions;
 use super::metrics::Metrics;
@@ -24,6 +25,8 @@ pub(crate) struct Services {
     pub(crate) responses: ByteBudget,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) metrics: Metrics,
+    /// Records of clients, for the books.
+    pub(crate) traffic: Arc<Traffic>,
     /// Requests read and not answered yet.
     in_flight: AtomicUsize,
     /// Cancelled when no more requests are to be read and nothing is to be waited for.
@@ -94,13 +97,15 @@ impl Limits {
 }
 
 impl Services {
-    pub(crate) fn new(agent: Arc<Agent>, memory: &Memory) -> Self {
+    pub(crate) fn new(agent: Arc<Agent>, memory: &Budgets) -> Self {
         let limits = Limits::configured(&agent);
+        let length = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
-            requests: RequestMemory::new(memory.requests.get()),
-            responses: ByteBudget::new(memory.responses.get()),
+            requests: RequestMemory::new(length(memory.requests)),
+            responses: ByteBudget::new(length(memory.responses)),
             fetch_sessions: FetchSessions::new(limits.fetch_sessions),
             metrics: Metrics::new(),
+            traffic: Arc::default(),
             in_flight: AtomicUsize::new(0),
             stopping: CancellationToken::new(),
             complaints: Complaints::default(),

@@ -8,6 +8,9 @@ use alluvium_agent::peers::PeerAccess;
 use alluvium_agent::topics::Topics;
 use alluvium_agent::{Agent, AgentConfig, AgentError};
 use alluvium_cluster::Metadata;
+use alluvium_storage::cache::DiskTier;
+use alluvium_storage::disk::LocalDisk;
+use alluvium_storage::write_ahead::{WriteAhead, WriteAheadOptions};
 use alluvium_types::TopicId;
 use tokio::time::{Instant, timeout};
 
@@ -15,6 +18,7 @@ use super::ports::Port;
 use super::quorum::Surroundings;
 use super::waiting::wait_for;
 use crate::config::Config;
+use crate::costs::Traffic;
 use crate::error::StartError;
 use crate::kafka::{KafkaListener, Services};
 
@@ -31,6 +35,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(crate) struct AgentPart {
     agent: Arc<Agent>,
     kafka: KafkaListener,
+    traffic: Arc<Traffic>,
     advertised: String,
     drain_timeout: Duration,
 }
@@ -51,6 +56,7 @@ impl AgentPart {
                 transport: Arc::clone(&around.transport),
                 address: cluster_address.map(ToOwned::to_owned),
             }),
+            journal: journal(config).await?,
             ..agent_config(config, identity, &port, around.bucket.url())
         };
         let registering = async {
@@ -78,14 +84,21 @@ impl AgentPart {
             .map_err(|error| StartError::Agent(error.to_string()))?;
         around.switchboard.mount_agent(agent.peer_service());
         let services = Services::new(Arc::clone(&agent), &config.budgets());
+        let traffic = Arc::clone(&services.traffic);
         let advertised = port.advertised();
         let kafka = KafkaListener::start(port.listener, port.address, Arc::new(services));
         Ok(Self {
             agent,
             kafka,
+            traffic,
             advertised,
             drain_timeout: config.agent.drain_timeout,
         })
+    }
+
+    /// What its clients send and get.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     pub(crate) const fn agent(&self) -> &Arc<Agent> {
@@ -139,6 +152,36 @@ impl AgentPart {
     }
 }
 
+/// The cache's tier on the local disk, if there is to be one.
+fn cache_disk(config: &Config) -> Option<DiskTier> {
+    let bytes = config.cache.disk_bytes.0;
+    let dir = config.cache.disk_dir.clone();
+    (bytes > 0).then(|| DiskTier {
+        dir: dir.unwrap_or_else(|| config.process.data_dir.join("cache")),
+        bytes,
+    })
+}
+
+/// The write-ahead buffer, if there is to be one.
+async fn journal(config: &Config) -> Result<Option<WriteAhead>, StartError> {
+    if config.journal.bytes.0 == 0 {
+        return Ok(None);
+    }
+    let dir = config.journal_dir();
+    let options = WriteAheadOptions {
+        bytes: config.journal.bytes.0,
+        tail_bytes: config.journal.memory_bytes.get(),
+    };
+    let opened = WriteAhead::open(LocalDisk::shared(), &dir, options).await;
+    opened.map(Some).map_err(|error| StartError::DataDir {
+        dir,
+        reason: format!(
+            "{error}; free the disk or repair it, name another folder with journal.dir, or do \
+             without a write-ahead buffer (journal.bytes = 0)"
+        ),
+    })
+}
+
 fn agent_config(config: &Config, identity: u128, port: &Port, store_url: &str) -> AgentConfig {
     let budgets = config.budgets();
     let length = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -152,10 +195,13 @@ fn agent_config(config: &Config, identity: u128, port: &Port, store_url: &str) -
         inline_bytes_per_second: config.flush.inline_bytes_per_second.0,
         concurrent_puts: config.flush.concurrent_puts.get(),
         early_puts_per_second: config.flush.early_puts(store_url),
+        journal: None,
+        journal_min_copies: config.journal_min_copies(),
         settle_bytes: config.settle.bytes.0,
         settle_interval: config.settle.interval,
         recent_bytes: length(budgets.recent),
         cache_bytes: length(budgets.cache),
+        cache_disk: cache_disk(config),
         peers: None,
         compaction: alluvium_compaction::CompactionConfig {
             grace: config.store.grace,

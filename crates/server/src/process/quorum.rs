@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_cluster::{Metadata, Node, NodeConfig, Observer, ObserverConfig, Timing};
-use alluvium_storage::bucket::{Bucket, plain_url};
+use alluvium_storage::bucket::{Bucket, Cause, plain_url};
 use alluvium_storage::disk::Disk;
 use alluvium_transport::{Service, Transport, TransportListener};
 use alluvium_types::Clock;
@@ -204,7 +204,7 @@ fn node_config(
         },
         lease: config.agent.lease,
         archive: Some(alluvium_cluster::ArchiveConfig {
-            bucket: around.bucket.clone(),
+            bucket: around.bucket.for_cause(Cause::Archive),
             interval: metadata.archive_interval,
             retention: metadata.archive_retention,
         }),

@@ -229,16 +229,12 @@ async fn read(
         results = agent.fetch.read(&partitions, if waits { later } else { now }) => results,
         () = session.waits.cancelled(), if waits => agent.fetch.read(&partitions, now).await,
     };
-    if lease.is_none() {
-        let bytes = results
-            .iter()
-            .flat_map(|result| &result.records)
-            .map(bytes::Bytes::len)
-            .sum();
-        if bytes > WITHOUT_LEASE_BYTES {
-            let leasing = services.responses.lease(bytes);
-            lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
-        }
+    let records = results.iter().flat_map(|result| &result.records);
+    let bytes = records.map(bytes::Bytes::len).sum();
+    services.traffic.fetched(bytes as u64);
+    if lease.is_none() && bytes > WITHOUT_LEASE_BYTES {
+        let leasing = services.responses.lease(bytes);
+        lease = tokio::time::timeout(MEMORY_PATIENCE, leasing).await.ok();
     }
     (results, lease)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use alluvium_agent::Agent;
-use alluvium_agent::produce::{PartitionRecords, Pending, ProducerConnection};
+use alluvium_agent::produce::{Acks, PartitionRecords, Pending, ProducerConnection};
 use alluvium_agent::topics::{Placement, zone_of_client};
 use alluvium_metadata::{State, Topic};
 use alluvium_protocol::batch::BatchHeader;
@@ -30,6 +30,8 @@ pub(crate) struct Submitted {
     results: Vec<Option<ProduceResult>>,
     pending: Option<Pending>,
     arrived: Option<Vec<ProduceResult>>,
+    /// Of the records that the write path has.
+    pub(crate) bytes: u64,
 }
 
 /// Decodes a request and gives its record sets to the write path. The records stay slices of the
@@ -87,12 +89,19 @@ pub(crate) async fn submit(
         });
     }
     log_refusals(&produce, &results, request);
-    let pending = (!sets.is_empty()).then(|| producer.submit(sets));
+    let acks = if produce.acks == -1 {
+        Acks::All
+    } else {
+        Acks::One
+    };
+    let bytes = sets.iter().map(|set| set.records.len() as u64).sum();
+    let pending = (!sets.is_empty()).then(|| producer.submit_with(sets, acks));
     Ok(Submitted {
         request: produce,
         results,
         pending,
         arrived: None,
+        bytes,
     })
 }
 

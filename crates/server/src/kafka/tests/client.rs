@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::config::Memory;
+use crate::config::Config;
 use crate::kafka::{KafkaListener, Services};
 
 /// Longest that anything may take.
@@ -55,7 +55,7 @@ impl TestServer {
         let agent = Agent::start(config, metadata, bucket, clock, topics, cluster_id)
             .await
             .unwrap();
-        let mut services = Services::new(Arc::clone(&agent), &Memory::default());
+        let mut services = Services::new(Arc::clone(&agent), &Config::default().budgets());
         change(&mut services);
         let services = Arc::new(services);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
