@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::anomaly::{Counts, Found, Verdict};
-use crate::event::{Entry, Event, Place, RecordId};
+use crate::event::{Entry, Event, Micros, Place, RecordId};
 use crate::groups::Group;
 use crate::partition::{Answer, Kept, Partition};
 
@@ -13,8 +13,8 @@ pub struct Checker {
     partitions: BTreeMap<Place, Partition>,
     groups: BTreeMap<String, Group>,
     in_flight: HashMap<u64, Batch>,
-    /// By machine, how often its disk was lost.
-    disks_lost: BTreeMap<String, u32>,
+    /// By machine, when its disk was last lost.
+    disks_lost: BTreeMap<String, Micros>,
     /// Those that ask for acks=1.
     alone: BTreeSet<u32>,
     counts: Counts,
@@ -26,6 +26,7 @@ struct Batch {
     place: Place,
     first: RecordId,
     count: u32,
+    sent: Micros,
 }
 
 impl Checker {
@@ -69,6 +70,7 @@ impl Checker {
                     place: place.clone(),
                     first: RecordId(*writer, *first),
                     count: *count,
+                    sent: entry.at,
                 };
                 self.in_flight.insert(*op, batch);
             }
@@ -84,17 +86,16 @@ impl Checker {
             Event::ProduceKept { op, keeper } => {
                 if let Some(batch) = self.in_flight.remove(op) {
                     self.counts.acked += u64::from(batch.count);
-                    let lost = self.disks_lost.get(keeper).copied().unwrap_or(0);
                     let (first, count) = (batch.first, batch.count);
                     let kept = Kept {
                         keeper: keeper.clone(),
-                        lost,
+                        sent: batch.sent,
                     };
                     self.partition(&batch.place).kept(first, count, &kept);
                 }
             }
             Event::DiskLost { keeper } => {
-                *self.disks_lost.entry(keeper.clone()).or_default() += 1;
+                self.disks_lost.insert(keeper.clone(), entry.at);
             }
             Event::ProduceFailed { op } => {
                 if let Some(batch) = self.in_flight.remove(op) {

@@ -119,14 +119,14 @@ pub enum Event {
         /// The offset of its first record.
         offset: Offset,
     },
-    /// From here on this writer asks one agent alone to keep its records (acks=1): they may come at
-    /// later offsets than others that it sent behind them, when the agent was away in between.
+    /// From here on this writer asks one agent alone to keep its records (acks=1): when that was away
+    /// in between, they may come behind others that were sent later, or twice.
     WritesAlone {
         /// Which.
         writer: u32,
     },
     /// It was acknowledged by one agent alone (acks=1). It may not be gone in the end unless that
-    /// agent's disk is, and unless nobody has read it; its offset may be another one.
+    /// agent's disk is (since it was sent), and unless nobody has read it; its offset may be another.
     ProduceKept {
         /// Which.
         op: u64,

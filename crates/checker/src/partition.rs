@@ -45,8 +45,8 @@ pub(crate) struct Partition {
 pub(crate) struct Kept {
     /// The machine.
     pub(crate) keeper: String,
-    /// How often its disk had been lost by then.
-    pub(crate) lost: u32,
+    /// When it was sent there.
+    pub(crate) sent: Micros,
 }
 
 /// An answer to a fetch.
@@ -211,7 +211,7 @@ impl Partition {
     pub(crate) fn finish(
         &self,
         alone: &BTreeSet<u32>,
-        disks_lost: &BTreeMap<String, u32>,
+        disks_lost: &BTreeMap<String, Micros>,
         found: &mut Found,
     ) {
         let Some((start, end)) = self.read_to else {
@@ -237,14 +237,14 @@ impl Partition {
     }
 
     /// What one agent acknowledged alone must be there, unless its disk was lost since.
-    fn judge_kept(&self, disks_lost: &BTreeMap<String, u32>, found: &mut Found) {
+    fn judge_kept(&self, disks_lost: &BTreeMap<String, Micros>, found: &mut Found) {
         if self.kept.is_empty() || self.log_start > 0 {
             return;
         }
         let there: BTreeSet<_> = self.there.iter().map(|(_, slot)| slot.record).collect();
         for (record, kept) in &self.kept {
-            let lost = disks_lost.get(&kept.keeper).copied().unwrap_or(0);
-            if !there.contains(record) && lost == kept.lost {
+            let lost = disks_lost.get(&kept.keeper);
+            if !there.contains(record) && lost.is_none_or(|lost| *lost < kept.sent) {
                 let keeper = &kept.keeper;
                 let detail = format!(
                     "{record} acknowledged by {keeper} alone, whose disk was not lost since"
@@ -254,23 +254,22 @@ impl Partition {
         }
     }
 
-    /// Each writer's numbers must rise; only once each, for those that ask one agent alone.
+    /// Each writer's numbers must rise, unless it asks one agent alone.
     fn judge_order(&self, alone: &BTreeSet<u32>, found: &mut Found) {
-        let mut seen_alone = BTreeSet::new();
         let mut last: BTreeMap<u32, (u64, Offset)> = BTreeMap::new();
         for (offset, slot) in self.there.iter() {
             let record = slot.record;
-            if alone.contains(&record.0) && seen_alone.insert(record) {
+            if alone.contains(&record.0) {
                 continue;
             }
-            let before = match last.get(&record.0).copied() {
-                None if alone.contains(&record.0) => Some((record.1, offset)),
-                before => before,
-            };
-            let Some((number, at)) = before.filter(|(number, _)| record.1 <= *number) else {
+            let Some((number, at)) = last.get(&record.0).copied() else {
                 last.insert(record.0, (record.1, offset));
                 continue;
             };
+            if record.1 > number {
+                last.insert(record.0, (record.1, offset));
+                continue;
+            }
             let earlier = self
                 .there
                 .iter()

@@ -84,9 +84,10 @@ async fn only_registrations_that_live_are_served() {
     let read = async || one.client.read_chunk(other.id(), id, 0..9).await;
 
     // Chunks of others, and of registrations that it never had, are not its own.
+    let nine = [bytes(0..9)];
     let foreign = one
         .client
-        .append(other.id(), chunk(other.origin(), 1), &[bytes(0..9)]);
+        .append(other.id(), chunk(other.origin(), 1), &nine);
     refused(foreign.await, "only its own");
     let later = AgentOrigin {
         epoch: AgentEpoch(before.epoch.0 + 1),
@@ -94,7 +95,7 @@ async fn only_registrations_that_live_are_served() {
     };
     let foreign = one
         .client
-        .append(other.id(), chunk(later, 1), &[bytes(0..9)]);
+        .append(other.id(), chunk(later, 1), &nine);
     refused(foreign.await, "only its own");
 
     // Replaced, and it does not know yet.

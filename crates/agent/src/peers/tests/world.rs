@@ -114,7 +114,9 @@ impl Transport for Wires {
                 Err(TransportError::TimedOut { address, within })
             }
             Some(Some(service)) => match timeout(within, service.call(lane, request)).await {
-                Ok(answer) => answer.map_err(|refused| TransportError::Refused {
+                // As on a wire: what arrives is not what was sent.
+                Ok(Ok(answer)) => Ok(Bytes::copy_from_slice(&answer)),
+                Ok(Err(refused)) => Err(TransportError::Refused {
                     address,
                     reason: refused.to_string(),
                 }),
