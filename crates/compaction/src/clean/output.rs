@@ -15,6 +15,7 @@ use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
 use bytes::Bytes;
 
 use crate::Context;
+use crate::merge::pace::{Calm, Pace};
 
 /// Most runs replaced by one command: it stays below a MiB.
 const SOURCES: usize = 8192;
@@ -37,7 +38,8 @@ pub(super) enum OutputError {
 /// A batch to be written.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) base_offset: Offset,
+    /// One past its last offset.
+    pub(super) end_offset: Offset,
     pub(super) bytes: Bytes,
     pub(super) max_timestamp: Millis,
 }
@@ -63,7 +65,6 @@ pub(super) struct CleanedRun {
 struct Segment {
     partition: TopicPartition,
     base_offset: Offset,
-    end_offset: Offset,
     batches: Vec<Kept>,
 }
 
@@ -75,10 +76,40 @@ struct Pending {
     segment: Option<usize>,
 }
 
+/// How fast it may go: a share of what the store can bear.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    reading: Pace,
+    writing: Pace,
+    calm: Calm,
+}
+
+impl Throttle {
+    pub(super) fn new(bytes_per_second: u64) -> Self {
+        Self {
+            reading: Pace::new(bytes_per_second),
+            writing: Pace::new(bytes_per_second),
+            calm: Calm::default(),
+        }
+    }
+
+    /// Waits for its turn to read so many bytes.
+    pub(super) async fn read(&mut self, bucket: &Bucket, bytes: u64) {
+        let slowdown = self.calm.wait(bucket).await;
+        self.reading.take(bytes, slowdown).await;
+    }
+
+    async fn write(&mut self, bucket: &Bucket, bytes: u64) {
+        let slowdown = self.calm.wait(bucket).await;
+        self.writing.take(bytes, slowdown).await;
+    }
+}
+
 /// What waits to be written.
-pub(super) struct Output {
+pub(super) struct Output<'a> {
     context: Context,
     bucket: Bucket,
+    pub(super) throttle: &'a mut Throttle,
     object_bytes: u64,
     segments: Vec<Segment>,
     bytes: u64,
@@ -88,11 +119,17 @@ pub(super) struct Output {
     sources: usize,
 }
 
-impl Output {
-    pub(super) fn new(context: &Context, bucket: &Bucket, object_bytes: u64) -> Self {
+impl<'a> Output<'a> {
+    pub(super) fn new(
+        context: &Context,
+        bucket: &Bucket,
+        object_bytes: u64,
+        throttle: &'a mut Throttle,
+    ) -> Self {
         Self {
             context: context.clone(),
             bucket: bucket.clone(),
+            throttle,
             object_bytes: object_bytes.max(1),
             segments: Vec::new(),
             bytes: 0,
@@ -169,9 +206,6 @@ impl Output {
                     place: None,
                 });
             }
-            if let Some(segment) = pending.segment.and_then(|at| self.segments.get_mut(at)) {
-                segment.end_offset = run.end_offset;
-            }
             return;
         };
         self.bytes += run
@@ -182,7 +216,6 @@ impl Output {
         let segment = pending.segment.and_then(|at| self.segments.get_mut(at));
         if let (Some(segment), Some(last)) = (segment, pending.stretch.runs.last_mut()) {
             segment.batches.extend(run.rest);
-            segment.end_offset = run.end_offset;
             last.end_offset = run.end_offset;
             last.max_timestamp = last.max_timestamp.max(newest);
             return;
@@ -201,7 +234,6 @@ impl Output {
         self.segments.push(Segment {
             partition: run.partition,
             base_offset,
-            end_offset: run.end_offset,
             batches: run.rest,
         });
     }
@@ -284,7 +316,7 @@ impl Output {
 
     /// Writes batches of one large run as an object of their own.
     pub(super) async fn write_early(
-        &self,
+        &mut self,
         partition: TopicPartition,
         base_offset: Offset,
         end_offset: Offset,
@@ -295,7 +327,6 @@ impl Output {
         let segment = Segment {
             partition,
             base_offset,
-            end_offset,
             batches,
         };
         let (object, places) = self.write(&[segment], level.saturating_add(1), 0).await?;
@@ -309,29 +340,23 @@ impl Output {
     }
 
     async fn write(
-        &self,
+        &mut self,
         segments: &[Segment],
         level: u8,
         number: u32,
     ) -> Result<(CompactedObject, Vec<CompactedPlace>), OutputError> {
         let id = ObjectId(alluvium_types::random::value());
-        let mut writer = ObjectWriter::new(id, Level::Settled, self.context.clock.now());
+        let mut writer = ObjectWriter::new(id, Level::Compacted, self.context.clock.now());
         for segment in segments {
             writer.begin_run(segment.partition, Some(segment.base_offset));
-            let behind = segment
-                .batches
-                .iter()
-                .skip(1)
-                .map(|batch| batch.base_offset);
-            let ends = behind.chain([segment.end_offset]);
             let mut from = segment.base_offset;
-            for (batch, end) in segment.batches.iter().zip(ends) {
-                // Offsets without a record count for the batch before them, so that the index finds
-                // the last batch at or before any offset.
-                let taken = u32::try_from(end.saturating_sub(from)).unwrap_or(u32::MAX);
+            for batch in &segment.batches {
+                // Missing offsets count for the batch behind them.
+                let taken =
+                    u32::try_from(batch.end_offset.saturating_sub(from)).unwrap_or(u32::MAX);
                 let bytes = std::slice::from_ref(&batch.bytes);
                 writer.batch(bytes, taken, batch.max_timestamp);
-                from = end;
+                from = batch.end_offset;
             }
         }
         let built = writer.finish();
@@ -342,6 +367,7 @@ impl Output {
             sparse: true,
         });
         let places = places.collect();
+        self.throttle.write(&self.bucket, built.bytes).await;
         self.bucket.create(&key(id), built.parts).await?;
         metrics::counter!("alluvium_clean_written_bytes_total").increment(built.bytes);
         let object = CompactedObject {

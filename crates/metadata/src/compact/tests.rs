@@ -103,7 +103,7 @@ fn small_objects_become_one_and_die_with_their_time() {
             new(20, 30, at(200, 100)),
         ],
     );
-    let mut late = command(&[merged.clone()]);
+    let mut late = command(std::slice::from_ref(&merged));
     late.at = NOW + 7;
     let outcome = cluster.apply(Command::Compact(late.clone()));
     assert_eq!(outcome, Outcome::Compacted(vec![true]));
