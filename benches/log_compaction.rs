@@ -161,6 +161,7 @@ async fn bench(arguments: &Arguments, folder: &Path) {
     let config = CompactionConfig {
         clean_interval: Duration::ZERO,
         clean_memory_bytes: arguments.key_memory,
+        bytes_per_second: u64::MAX,
         ..CompactionConfig::default()
     };
     let before = forget_peak();

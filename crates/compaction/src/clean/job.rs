@@ -84,7 +84,7 @@ struct Pass<'a> {
 
 impl<'a> Job<'a> {
     /// Cleans the partition as far as it may be. The last stretch may still wait in `output`.
-    pub(super) async fn run(&mut self, output: &mut Output) -> Result<(), CleanError> {
+    pub(super) async fn run(&mut self, output: &mut Output<'_>) -> Result<(), CleanError> {
         let mut goal: Option<Offset> = None;
         loop {
             let now = self.context.clock.now();
@@ -102,7 +102,8 @@ impl<'a> Job<'a> {
             }
             let span = u64::try_from(end.saturating_sub(standing.first_dirty)).unwrap_or(0);
             let mut newest = OffsetMap::new(standing.first_dirty, span, self.map_bytes);
-            let end = self.fill(&mut newest, standing.first_dirty, end).await?;
+            let from = standing.first_dirty;
+            let end = self.fill(&mut newest, from..end, output).await?;
             self.cleaned.passes += 1;
             self.cleaned.kept = 0;
             let rules = Rules {
@@ -128,7 +129,7 @@ impl<'a> Job<'a> {
     }
 
     /// Writes what waits; the offset at which this partition's stretch was refused, if it was.
-    async fn flush(&self, output: &mut Output) -> Result<Option<Offset>, CleanError> {
+    async fn flush(&self, output: &mut Output<'_>) -> Result<Option<Offset>, CleanError> {
         let refused = output.flush().await?;
         let own = refused.into_iter().find(|(at, _)| *at == self.partition);
         Ok(own.map(|(_, base)| base))
@@ -161,15 +162,16 @@ impl<'a> Job<'a> {
     async fn fill(
         &mut self,
         newest: &mut OffsetMap,
-        from: Offset,
-        end: Offset,
+        within: Range<Offset>,
+        output: &mut Output<'_>,
     ) -> Result<Offset, CleanError> {
-        let mut at = from;
+        let Range { start: mut at, end } = within;
         let mut tries = 0;
         while at < end {
             let Some(run) = self.runs(at, end).into_iter().next() else {
                 return Err(CleanError::Changed);
             };
+            output.throttle.read(self.bucket, run.length).await;
             match self.fill_run(newest, run, at, end).await {
                 Ok(Some(full_at)) => return Ok(full_at),
                 Ok(None) => {}
@@ -219,7 +221,7 @@ impl<'a> Job<'a> {
     }
 
     /// Goes through the log from its start.
-    async fn pass(&mut self, pass: &Pass<'_>, output: &mut Output) -> Result<(), CleanError> {
+    async fn pass(&mut self, pass: &Pass<'_>, output: &mut Output<'_>) -> Result<(), CleanError> {
         let mut from = 0;
         let mut refusals = 0;
         'again: loop {
@@ -263,7 +265,7 @@ impl<'a> Job<'a> {
         &mut self,
         pass: &Pass<'_>,
         run: SourceRun,
-        output: &Output,
+        output: &mut Output<'_>,
     ) -> Result<Option<RunVerdict>, CleanError> {
         let Some(place) = run.place else {
             let joins = output.ends_at(self.partition, run.base_offset);
@@ -275,6 +277,7 @@ impl<'a> Job<'a> {
         };
         let mut tries = 0;
         loop {
+            output.throttle.read(self.bucket, run.length).await;
             let before = self.cleaned;
             match self.rewrite(pass, run, place, output).await {
                 Ok(verdict) => return Ok(Some(verdict)),
@@ -340,9 +343,10 @@ impl<'a> Job<'a> {
         pass: &Pass<'_>,
         run: SourceRun,
         place: SourcePlace,
-        output: &Output,
+        output: &mut Output<'_>,
     ) -> Result<RunVerdict, CleanError> {
-        if run.length > output.object_bytes() && !self.changes(pass, run, place).await? {
+        let is_large = run.length > output.object_bytes();
+        if is_large && !self.changes(pass, run, place).await? {
             return Ok(RunVerdict::Left);
         }
         self.cleaned.read_bytes += run.length;
@@ -364,7 +368,7 @@ impl<'a> Job<'a> {
                 Ok(Verdict::Gone) => None,
                 Ok(Verdict::Same) => Some(as_is(&batch)),
                 Ok(Verdict::Changed(bytes, max_timestamp)) => Some(Kept {
-                    base_offset,
+                    end_offset: batch.header.last_offset().saturating_add(1),
                     bytes,
                     max_timestamp,
                 }),
@@ -422,7 +426,7 @@ fn note(newest: &mut OffsetMap, batch: &PlacedBatch, within: Range<Offset>) -> O
 
 fn as_is(batch: &PlacedBatch) -> Kept {
     Kept {
-        base_offset: batch.base_offset,
+        end_offset: batch.header.last_offset().saturating_add(1),
         bytes: placed(&batch.bytes, batch.base_offset),
         max_timestamp: batch.header.max_timestamp,
     }

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ownership::owns_partitions;
 use crate::{CompactionConfig, Context, TopicPolicy};
 use job::{CleanError, Job};
-use output::Output;
+use output::{Output, Throttle};
 use plan::{Standing, standing};
 
 pub use job::Cleaned;
@@ -93,6 +93,7 @@ pub struct Cleaner {
     map_bytes: u64,
     object_bytes: u64,
     small_wait: Duration,
+    throttle: Throttle,
     dirty: BTreeMap<TopicPartition, Dirty>,
 }
 
@@ -108,6 +109,7 @@ impl Cleaner {
             map_bytes: config.clean_memory_bytes,
             object_bytes: object_bytes.clamp(LEAST_OBJECT_BYTES, MOST_OBJECT_BYTES),
             small_wait: config.clean_interval.saturating_mul(SMALL_WAIT),
+            throttle: Throttle::new(config.bytes_per_second),
             dirty: BTreeMap::new(),
         }
     }
@@ -116,7 +118,8 @@ impl Cleaner {
     /// Returns what was done to each.
     pub async fn round(&mut self) -> Vec<(TopicPartition, Cleaned)> {
         let due = self.due().await;
-        let mut output = Output::new(&self.context, &self.bucket, self.object_bytes);
+        let throttle = &mut self.throttle;
+        let mut output = Output::new(&self.context, &self.bucket, self.object_bytes, throttle);
         let mut done = Vec::with_capacity(due.len());
         for (partition, policy) in due {
             let started = Instant::now();

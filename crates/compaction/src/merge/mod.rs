@@ -17,7 +17,7 @@
 
 mod backlog;
 mod copy;
-mod pace;
+pub(crate) mod pace;
 mod plan;
 mod read;
 mod work;

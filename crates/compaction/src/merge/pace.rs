@@ -20,13 +20,13 @@ const CHUNK_BYTES: u64 = 4 << 20;
 
 /// What may be read, or written, in a time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     bytes_per_second: u64,
     free_at: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self {
             bytes_per_second: bytes_per_second.max(1),
             free_at: Instant::now(),
@@ -34,7 +34,7 @@ impl Pace {
     }
 
     /// Waits until the bytes before have had their time, and takes that of `bytes`.
-    pub(super) async fn take(&mut self, bytes: u64, slowdown: u32) {
+    pub(crate) async fn take(&mut self, bytes: u64, slowdown: u32) {
         let nanos = u128::from(bytes) * u128::from(slowdown) * 1_000_000_000
             / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -45,14 +45,14 @@ impl Pace {
 
 /// What is known of the store in good times.
 #[derive(Debug, Default)]
-pub(super) struct Calm {
+pub(crate) struct Calm {
     /// Median time of a producer's PUT, at its best.
     put: Option<Duration>,
 }
 
 impl Calm {
     /// Waits while the store cannot even take what producers send; then by how much to go slower.
-    pub(super) async fn wait(&mut self, bucket: &Bucket) -> u32 {
+    pub(crate) async fn wait(&mut self, bucket: &Bucket) -> u32 {
         for _ in 0..BREATHS {
             if !bucket.health().is_browned_out {
                 return self.slowdown(bucket);
