@@ -259,7 +259,10 @@ mod tests {
         near(&told["money"], 0.0125);
         near(&told["money_per_gib_produced"], 0.00625);
         near(&told["money_per_gib_fetched"], 0.0125);
-        near(&told["causes"]["flush"]["requests_per_gib_produced"], 1000.0);
+        near(
+            &told["causes"]["flush"]["requests_per_gib_produced"],
+            1000.0,
+        );
         assert_eq!(told["seconds"], 60);
         assert_eq!(told["processes"], 3);
     }

@@ -29,7 +29,7 @@ section! {
         /// Objects that each agent reads at once for it, up to 64.
         concurrent_objects: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3),
         /// Memory for objects that are merged, from 1MiB. An object is never larger than this allows.
-        /// Unset, it is 12% of `memory.limit`, up to 256MiB.
+        /// Unset, it is 12% of `memory.limit`, up to 768MiB, which is enough for `target_bytes`.
         memory: Option<ByteSize> = None,
         /// How often records past their topic's retention are looked for, from 10ms to 1h.
         retention_interval: Duration = Duration::from_secs(30),

@@ -25,7 +25,9 @@ pub(super) fn memory() -> u64 {
 
 /// The machine's memory, as `/proc/meminfo` has it.
 fn total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -47,7 +49,9 @@ fn limit_files(groups: &str, root: &Path) -> Vec<PathBuf> {
             continue;
         };
         let group = root.join(path.trim_start_matches('/'));
-        let above = group.ancestors().take_while(|above| above.starts_with(&root));
+        let above = group
+            .ancestors()
+            .take_while(|above| above.starts_with(&root));
         files.extend(above.map(|above| above.join(name)));
     }
     files

@@ -80,6 +80,8 @@ pub struct Budgets {
     pub cache: u64,
     /// `cache.recent_bytes`.
     pub recent: u64,
+    /// `journal.memory_bytes`.
+    pub journal: u64,
     /// `compaction.memory`.
     pub merge: u64,
     /// `compaction.clean_memory`.
@@ -95,8 +97,8 @@ struct Share {
 }
 
 impl Config {
-    /// The budgets that take shares of the limit. They add up to 75 %.
-    fn shares(&self) -> [Share; 6] {
+    /// The budgets that take shares of the limit. They add up to 78 %.
+    fn shares(&self) -> [Share; 7] {
         let share = |key, percent, most: u64, set| Share {
             key,
             percent,
@@ -108,7 +110,13 @@ impl Config {
             share("memory.responses", 12, 1 << 30, self.memory.responses),
             share("cache.bytes", 25, u64::MAX, self.cache.bytes),
             share("cache.recent_bytes", 6, 512 << 20, self.cache.recent_bytes),
-            share("compaction.memory", 12, 256 << 20, self.compaction.memory),
+            share(
+                "journal.memory_bytes",
+                3,
+                64 << 20,
+                self.journal.memory_bytes,
+            ),
+            share("compaction.memory", 12, 768 << 20, self.compaction.memory),
             share(
                 "compaction.clean_memory",
                 8,
@@ -134,7 +142,7 @@ impl Config {
         let percents: u64 = shares.iter().filter(of_hand).map(|it| it.percent).sum();
         // What is set by hand is gone; the others divide the rest as they would divide the whole.
         let left = limit.saturating_sub(by_hand);
-        let [requests, responses, cache, recent, merge, clean] = shares.map(|share| {
+        let [requests, responses, cache, recent, journal, merge, clean] = shares.map(|share| {
             let share_of_left = left / (100 - percents) * share.percent;
             let own = (limit / 100 * share.percent).min(share_of_left);
             share.set.map_or(own.min(share.most), |set| set.0)
@@ -145,6 +153,7 @@ impl Config {
             responses,
             cache,
             recent,
+            journal,
             merge,
             clean,
         }
@@ -173,9 +182,14 @@ impl Config {
             return;
         }
         let shares = self.shares();
-        let by_hand = shares.iter().filter_map(|share| Some((share.key, share.set?)));
+        let by_hand = shares
+            .iter()
+            .filter_map(|share| Some((share.key, share.set?)));
         let by_hand: Vec<(&str, ByteSize)> = by_hand.collect();
-        let sum = by_hand.iter().map(|(_, set)| set.0).fold(0_u64, u64::saturating_add);
+        let sum = by_hand
+            .iter()
+            .map(|(_, set)| set.0)
+            .fold(0_u64, u64::saturating_add);
         if sum > limit {
             let keys: Vec<String> = by_hand
                 .iter()
@@ -213,11 +227,12 @@ mod tests {
             responses,
             cache,
             recent,
+            journal,
             merge,
             clean,
-            ..
+            limit: _,
         } = *budgets;
-        requests + responses + cache + recent + merge + clean
+        requests + responses + cache + recent + journal + merge + clean
     }
 
     #[test]
@@ -228,10 +243,10 @@ mod tests {
         assert_eq!(budgets.requests >> 20, 245);
         for available in [GIB, 4 * GIB, 64 * GIB] {
             let budgets = Config::defaults(Mode::Server).budgets_of(available);
-            assert!(sum(&budgets) <= budgets.limit / 100 * 75, "{budgets:?}");
+            assert!(sum(&budgets) <= budgets.limit / 100 * 78, "{budgets:?}");
         }
         let large = Config::defaults(Mode::Server).budgets_of(64 * GIB);
-        assert_eq!((large.requests, large.merge), (GIB, 256 << 20));
+        assert_eq!((large.requests, large.merge), (GIB, 768 << 20));
     }
 
     #[test]
@@ -246,7 +261,11 @@ mod tests {
         assert_eq!(errors(&config, 64 * GIB), "");
         config.memory.requests = Some(ByteSize(400 << 20));
         let error = errors(&config, 64 * GIB);
-        for word in ["memory.limit", "cache.bytes = 700MiB", "memory.requests = 400MiB"] {
+        for word in [
+            "memory.limit",
+            "cache.bytes = 700MiB",
+            "memory.requests = 400MiB",
+        ] {
             assert!(error.contains(word), "{error}");
         }
         assert!(!error.contains("memory.responses"), "{error}");

@@ -7,12 +7,12 @@ use super::section;
 use super::value::ByteSize;
 
 section! {
-    /// When bytes that lie inside the metadata log are moved to an object.
+    /// When chunks that lie inside the metadata log or in write-ahead buffers are moved to an object.
     pub struct Settle in "settle." {
         /// When there are this many,
-        bytes: ByteSize = ByteSize(4 << 20),
+        bytes: ByteSize = ByteSize(64 << 20),
         /// or after this long, from 100ms to 1h.
-        interval: Duration = Duration::from_secs(10),
+        interval: Duration = Duration::from_secs(30),
     }
 }
 

@@ -170,7 +170,7 @@ async fn journal(config: &Config) -> Result<Option<WriteAhead>, StartError> {
     let dir = config.journal_dir();
     let options = WriteAheadOptions {
         bytes: config.journal.bytes.0,
-        tail_bytes: config.journal.memory_bytes.get(),
+        tail_bytes: usize::try_from(config.budgets().journal).unwrap_or(usize::MAX),
     };
     let opened = WriteAhead::open(LocalDisk::shared(), &dir, options).await;
     opened.map(Some).map_err(|error| StartError::DataDir {
