@@ -235,7 +235,8 @@ impl Keeper {
             peer,
             journal,
         });
-        let applied = timeout(self.lease, self.metadata.propose(announce)).await;
+        // The next renewal must not wait for it.
+        let applied = timeout(self.lease / 4, self.metadata.propose(announce)).await;
         let applied = applied.unwrap_or(Err(ProposeError::TimedOut))?;
         if let Outcome::Refused(refusal) = applied.outcome {
             // The registration is over, which the next look tells, or the quorum is older.
