@@ -72,6 +72,8 @@ pub(super) async fn list_offset(
     match found {
         Ok(found) => Ok(found.unwrap_or(NONE)),
         Err(error) => {
+            #[cfg(test)]
+            eprintln!("DEBUG {error}");
             tracing::error!(
                 topic = %partition.topic,
                 partition = partition.partition,
@@ -191,7 +193,9 @@ impl Search {
                 reader.skip(&header);
                 continue;
             }
-            let parts = reader.take(&header).await?;
+            let Some(parts) = reader.take(&header).await? else {
+                continue;
+            };
             let batch = with_offset(&parts.concat(), header.base_offset);
             let found = self
                 .in_batch(&batch, header.base_offset)

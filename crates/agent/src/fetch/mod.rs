@@ -181,6 +181,7 @@ impl Fetch {
     pub async fn read(&self, partitions: &[ReadPartition], limits: ReadLimits) -> Vec<ReadResult> {
         let begun = Instant::now();
         let plans = self.wait(partitions, &limits).await;
+        let ends: Vec<_> = plans.iter().map(|plan| plan.end).collect();
         let results = self.read_planned(partitions, plans, &limits).await;
         let is_empty =
             |result: &ReadResult| result.error == ErrorCode::None && result.records.is_empty();
@@ -189,15 +190,16 @@ impl Fetch {
         }
         // What was planned may hold no record at or behind the offset: some offsets have none. A client
         // that was told so at once would ask again at once.
-        let spent = begun.elapsed();
         let deadline = begun.checked_add(limits.max_wait);
         let waiter = self
             .tail
             .wait_for(partitions.iter().map(|asked| asked.partition));
-        if spent < limits.max_wait && !self.stop.is_cancelled() {
+        let mut plans = self.plan(partitions, &limits);
+        // Unless there is news since.
+        if plans.iter().map(|plan| plan.end).eq(ends) {
             self.changed(&waiter, deadline).await;
+            plans = self.plan(partitions, &limits);
         }
-        let plans = self.plan(partitions, &limits);
         self.read_planned(partitions, plans, &limits).await
     }
 

@@ -58,6 +58,8 @@ async fn read_partition(source: &Source, plan: Plan) -> ReadResult {
     if error == ErrorCode::None
         && let Err(failure) = read_runs(source, &plan, &mut assembly).await
     {
+        #[cfg(test)]
+        eprintln!("DEBUG {failure}");
         metrics::counter!("alluvium_fetch_read_failures_total").increment(1);
         tracing::error!(
             topic = %plan.partition.topic,
@@ -124,6 +126,30 @@ async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(
     let mut pieces = stream::iter(reads).buffered(RUNS);
     while let Some((ahead, piece)) = pieces.next().await {
         if !read_run(source, plan, &ahead, piece?, out, &mut progress).await? {
+            break;
+        }
+    }
+    // The run of the offset may have no record from there on: then the next one is to be looked at,
+    // or its reader would never get past it.
+    for run in &plan.next {
+        if out.len() > 0 {
+            break;
+        }
+        let begin = Start {
+            position: 0,
+            base_offset: run.base_offset,
+            slack: 0,
+        };
+        let length = u64::try_from(plan.max_bytes).unwrap_or(u64::MAX);
+        let end = run.length.min(length.max(FIRST_READ_BYTES));
+        let piece = read_range(source, run, 0..end, Way::PLAIN).await?;
+        let ahead = Ahead {
+            run,
+            start: begin,
+            end,
+            way: Way::PLAIN,
+        };
+        if !read_run(source, plan, &ahead, piece, out, &mut progress).await? {
             break;
         }
     }
@@ -280,7 +306,9 @@ async fn take_batches(
         if !(fits || is_first && plan.at_least_one) || !(is_first || reader.is_at_hand(&header)) {
             return Ok(false);
         }
-        let parts = reader.take(&header).await?;
+        let Some(parts) = reader.take(&header).await? else {
+            continue;
+        };
         out.batch(parts, header.base_offset);
         progress.next_offset = header.last_offset().saturating_add(1);
     }

@@ -176,7 +176,7 @@ pub(super) fn look_ahead(
                 let ahead = distance + (position - start);
                 let reach = start.saturating_add(window.saturating_sub(distance));
                 to = to.min(reach.next_multiple_of(CACHE_BLOCK_BYTES));
-                if ahead > window / 4 || to <= position {
+                if ahead > window / 4 || reach <= position {
                     return wanted;
                 }
             }

@@ -40,6 +40,8 @@ pub(super) struct RunReader<'a> {
     base_offset: Offset,
     trusted: bool,
     way: Way,
+    /// Where a batch was read again.
+    suspect: Option<u64>,
 }
 
 impl<'a> RunReader<'a> {
@@ -58,6 +60,7 @@ impl<'a> RunReader<'a> {
             base_offset: start.base_offset,
             trusted: true,
             way: Way::PLAIN,
+            suspect: None,
         }
     }
 
@@ -141,27 +144,35 @@ impl<'a> RunReader<'a> {
         self.base_offset = after(header);
     }
 
-    /// Takes the batch of `header`, which came last. Bytes from the bucket are checked.
-    pub(super) async fn take(&mut self, header: &BatchHeader) -> Result<Vec<Bytes>, ReadError> {
+    /// Takes the batch of `header`, which came last. Bytes from outside are checked; when they are bad
+    /// they are read again, and when it was the header that was bad, nothing is taken and the next
+    /// header is to be asked for anew.
+    pub(super) async fn take(
+        &mut self,
+        header: &BatchHeader,
+    ) -> Result<Option<Vec<Bytes>>, ReadError> {
         self.fill(header.bytes).await?;
-        if !self.trusted && checksum(&self.chain.clone().split(header.bytes)) != header.crc {
-            if !self.can_read_again() {
+        if !self.is_sound(header) {
+            let at = self.position();
+            if !self.can_read_again() || self.suspect.replace(at) == Some(at) {
                 return Err(self.damaged(&BAD_CHECKSUM));
             }
             self.read_again(header.bytes).await?;
-            // Where the header was bad as well, the next fetch finds the good one.
-            let fresh = self.parse().await?;
-            let is_good = fresh == *header && {
-                self.fill(header.bytes).await?;
-                checksum(&self.chain.clone().split(header.bytes)) == header.crc
-            };
-            if !is_good {
+            if self.parse().await? != *header {
+                return Ok(None);
+            }
+            self.fill(header.bytes).await?;
+            if !self.is_sound(header) {
                 return Err(self.damaged(&BAD_CHECKSUM));
             }
         }
         let parts = self.chain.split(header.bytes);
         self.base_offset = after(header);
-        Ok(parts)
+        Ok(Some(parts))
+    }
+
+    fn is_sound(&self, header: &BatchHeader) -> bool {
+        self.trusted || checksum(&self.chain.clone().split(header.bytes)) == header.crc
     }
 
     const fn can_read_again(&self) -> bool {

@@ -51,72 +51,96 @@ pub(super) async fn seek(
     }
     let footer = source.footer(object).await?;
     let fault = |reason: &str| damaged(object, partition, reason);
-    let entry = footer
-        .run_at(partition, position)
-        .ok_or_else(|| fault("its footer knows no such run"))?;
-    let inside = position - entry.position;
-    if entry.length - inside < run.length {
-        return Err(fault("its run is shorter than the metadata says"));
-    }
-    if sparse {
-        return Ok(seek_sparse(run, entry, inside, target).unwrap_or(whole));
-    }
-    let before = records_before(source, object, entry, inside).await?;
-    let found = match target {
-        Target::Offset(offset) => {
-            let into_run = u64::try_from(offset.saturating_sub(run.base_offset)).unwrap_or(0);
-            entry.seek_record(before.saturating_add(into_run))
+    // Runs of the object that lie one behind the other may be one to the metadata.
+    let (mut passed, mut base_offset) = (0, run.base_offset);
+    loop {
+        let entry = footer
+            .run_at(partition, position.saturating_add(passed))
+            .ok_or_else(|| fault("its footer knows no such run"))?;
+        let part = Part {
+            entry,
+            inside: position
+                .saturating_add(passed)
+                .saturating_sub(entry.position),
+            base_offset,
+            length: run.length.saturating_sub(passed),
+        };
+        let before = match (sparse, entry.base_offset) {
+            (true, Some(base)) => {
+                u64::try_from(base_offset.saturating_sub(base)).unwrap_or_default()
+            }
+            (true, None) => return Ok(whole),
+            (false, _) => records_before(source, object, entry, part.inside).await?,
+        };
+        let here = entry.length.saturating_sub(part.inside);
+        let behind = base_offset.saturating_add_unsigned(entry.records.saturating_sub(before));
+        let is_behind = match target {
+            Target::Offset(offset) => offset >= behind,
+            Target::Time(time) => entry.max_timestamp < time,
+        };
+        if is_behind && here < part.length {
+            passed = passed.saturating_add(here.max(1));
+            let next = footer.run_at(partition, position.saturating_add(passed));
+            let bears = next.filter(|_| sparse).and_then(|next| next.base_offset);
+            base_offset = bears.unwrap_or(behind);
+            continue;
         }
-        Target::Time(time) => entry.seek_time(time),
-    };
-    let Some(found) = found else { return Ok(whole) };
-    let after = entry
-        .index
-        .partition_point(|other| other.position <= found.position);
-    let next = entry.index.get(after).map(|next| next.position);
-    let slack = next.map_or(INDEX_STRIDE_BYTES, |next| {
-        next.saturating_sub(found.position)
-    });
-    if found.position <= inside || found.records_before < before {
+        let Some(start) = part.seek(target, before, run.end_offset) else {
+            return Ok(whole);
+        };
         return Ok(Start {
-            slack: slack.max(1),
+            position: start.position.saturating_add(passed),
             ..start
         });
     }
-    let records = i64::try_from(found.records_before - before).unwrap_or(i64::MAX);
-    let found_at = found.position - inside;
-    if found_at >= run.length {
-        // What is sought by time begins behind this run: its last batch is as near as any.
-        return Ok(whole);
-    }
-    Ok(Start {
-        position: found_at,
-        base_offset: run.base_offset.saturating_add(records),
-        slack,
-    })
 }
 
-/// In a run whose batches bear their own offsets the index counts offsets, those that are missing too,
-/// from the first of the object's run on. Nothing where the index does not help.
-fn seek_sparse(run: &PlannedRun, entry: &RunEntry, inside: u64, target: Target) -> Option<Start> {
-    let base = entry.base_offset?;
-    let found = match target {
-        Target::Offset(offset) => {
-            entry.seek_record(u64::try_from(offset.saturating_sub(base)).ok()?)?
+/// What one run of an object holds of a run of the metadata.
+struct Part<'a> {
+    entry: &'a RunEntry,
+    /// Bytes of the object's run before it.
+    inside: u64,
+    base_offset: Offset,
+    /// Bytes from here to the end of the metadata's run.
+    length: u64,
+}
+
+impl Part<'_> {
+    /// Where to begin, counted from this part; `before` offsets of the object's run lie before it. The
+    /// index counts offsets, those that are missing too. Nothing where it does not help.
+    fn seek(&self, target: Target, before: u64, end: Offset) -> Option<Start> {
+        let entry = self.entry;
+        let found = match target {
+            Target::Offset(offset) => {
+                let into = u64::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(0);
+                entry.seek_record(before.saturating_add(into))
+            }
+            Target::Time(time) => entry.seek_time(time),
+        }?;
+        let after = entry
+            .index
+            .partition_point(|other| other.position <= found.position);
+        let next = entry.index.get(after).map(|next| next.position);
+        let slack = next.map_or(INDEX_STRIDE_BYTES, |next| {
+            next.saturating_sub(found.position)
+        });
+        if found.position <= self.inside || found.records_before < before {
+            return Some(Start {
+                position: 0,
+                base_offset: self.base_offset,
+                slack: slack.max(1),
+            });
         }
-        Target::Time(time) => entry.seek_time(time)?,
-    };
-    let position = found.position.checked_sub(inside)?;
-    if position >= run.length {
-        return None;
+        let position = found.position - self.inside;
+        // What is sought by time begins behind this run: its last batch is as near as any.
+        let records = i64::try_from(found.records_before - before).ok()?;
+        let base_offset = self.base_offset.saturating_add(records);
+        (position < self.length && base_offset < end).then_some(Start {
+            position,
+            base_offset,
+            slack,
+        })
     }
-    // What lies between two places of the index begins no earlier than the first of them ends.
-    let records = i64::try_from(found.records_before).ok()?;
-    Some(Start {
-        position,
-        base_offset: base.saturating_add(records).max(run.base_offset),
-        slack: INDEX_STRIDE_BYTES,
-    })
 }
 
 /// Offsets taken by the batches of the object's run before byte `inside` of it. A run of the

@@ -19,7 +19,9 @@ use crate::testing::{
     NO_WAIT, NOW, PLAIN, Rig, batch, decode, idempotent, large_batch, record, submit, values,
 };
 
+mod ahead;
 mod lag;
+mod places;
 
 /// Nothing stays in memory: every read goes through the cache to the bucket.
 fn forgetful() -> AgentConfig {
