@@ -358,7 +358,7 @@ async fn golden_files_are_read_and_written_as_they_are() {
     let files = [
         ("archive-piece-v1", shelf.get(&keys::piece(0, 0))),
         (
-            "archive-snapshot-v1",
+            "archive-snapshot-v1-state-v3",
             snapshot::encode((0, CLUSTER), &leader.current(), NOW).unwrap(),
         ),
     ];
@@ -374,12 +374,13 @@ async fn golden_files_are_read_and_written_as_they_are() {
     let golden = std::fs::read(dir.join("archive-piece-v1")).unwrap().into();
     let piece = super::piece::Piece::decode("piece", &golden).unwrap();
     assert_eq!(piece.entries.len(), 43);
-    let golden = std::fs::read(dir.join("archive-snapshot-v1"))
-        .unwrap()
-        .into();
-    let (head, current) = snapshot::decode("snapshot", &golden).unwrap();
-    assert_eq!((head.last.index, head.at), (42, NOW));
-    assert_eq!(current.state, leader.current().state);
+    // The first holds a state of version 2.
+    for name in ["archive-snapshot-v1", "archive-snapshot-v1-state-v3"] {
+        let golden = std::fs::read(dir.join(name)).unwrap().into();
+        let (head, current) = snapshot::decode("snapshot", &golden).unwrap();
+        assert_eq!((head.last.index, head.at), (42, NOW), "{name}");
+        assert_eq!(current.state, leader.current().state, "{name}");
+    }
 }
 
 /// Without the compression, whose bytes may differ from release to release.
