@@ -77,6 +77,7 @@ impl OffsetMap {
     }
 
     /// Number of keys.
+    #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
         self.used
     }

@@ -12,8 +12,8 @@
 //! of their producers is in the quorum.
 //!
 //! A crash leaves the log as it was before the last command, and an object that no run names. Memory:
-//! the table, one object that is gathered, one run's output of at most an object's size, and a few
-//! pieces being read.
+//! the table, and half as much again at most: the object that is gathered, one run's output of at most
+//! an object's size, and a few pieces being read.
 
 mod filter;
 mod job;
@@ -102,7 +102,7 @@ impl Cleaner {
     #[must_use]
     pub fn new(context: Context, config: &CompactionConfig) -> Self {
         let bucket = context.bucket.for_cause(Cause::Compaction);
-        let object_bytes = config.target_bytes.min(config.clean_memory_bytes / 4);
+        let object_bytes = config.target_bytes.min(config.clean_memory_bytes / 8);
         Self {
             context,
             bucket,
