@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Duration, Instant};
 
 /// A write that takes longer is a bad sign. S3's slowest PUTs in good health stay well below.
-pub(crate) const SLOW: Duration = Duration::from_secs(3);
+pub(crate) const SLOW: Duration = Duration::from_secs(2);
 
 /// Bad signs in a row.
 const SIGNS: u32 = 2;
