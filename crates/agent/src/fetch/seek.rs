@@ -49,6 +49,19 @@ pub(super) async fn seek(
     if run.length <= INDEX_STRIDE_BYTES {
         return Ok(whole);
     }
+    let place = (object, position, sparse);
+    let found = seek_in_object(source, partition, run, place, target).await?;
+    Ok(found.unwrap_or(whole))
+}
+
+/// By the index in the object's footer; nothing where it does not help.
+async fn seek_in_object(
+    source: &Source,
+    partition: TopicPartition,
+    run: &PlannedRun,
+    (object, position, sparse): (ObjectRef, u64, bool),
+    target: Target,
+) -> Result<Option<Start>, ReadError> {
     let footer = source.footer(object).await?;
     let fault = |reason: &str| damaged(object, partition, reason);
     // Runs of the object that lie one behind the other may be one to the metadata.
@@ -69,7 +82,7 @@ pub(super) async fn seek(
             (true, Some(base)) => {
                 u64::try_from(base_offset.saturating_sub(base)).unwrap_or_default()
             }
-            (true, None) => return Ok(whole),
+            (true, None) => return Ok(None),
             (false, _) => records_before(source, object, entry, part.inside).await?,
         };
         let here = entry.length.saturating_sub(part.inside);
@@ -85,13 +98,11 @@ pub(super) async fn seek(
             base_offset = bears.unwrap_or(behind);
             continue;
         }
-        let Some(start) = part.seek(target, before, run.end_offset) else {
-            return Ok(whole);
-        };
-        return Ok(Start {
+        let start = part.seek(target, before, run.end_offset);
+        return Ok(start.map(|start| Start {
             position: start.position.saturating_add(passed),
             ..start
-        });
+        }));
     }
 }
 

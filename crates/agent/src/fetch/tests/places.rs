@@ -41,20 +41,17 @@ enum Kind {
     Dense(usize),
 }
 
-/// Compacts the partition's whole log, which has `end` offsets, into runs of these kinds and lengths.
-/// Answers with the batches that are left: first and last offset.
-async fn compact(
-    rig: &Rig,
+/// Offsets of a run, whether nothing is in it, and whether its batches bear their own offsets.
+type Written = (Range<Offset>, bool, bool);
+
+/// Writes runs of these kinds and lengths: the runs, and the first and last offset of each batch.
+fn write(
+    writer: &mut ObjectWriter,
     at: TopicPartition,
-    end: Offset,
     kinds: &[(Offset, Kind)],
     padding: usize,
-) -> Vec<(Offset, Offset)> {
-    let object = ObjectId(77);
-    let mut writer = ObjectWriter::new(object, Level::Compacted, NOW);
-    let mut batches = Vec::new();
-    let mut base = 0;
-    let mut written = Vec::new();
+) -> (Vec<Written>, Vec<(Offset, Offset)>) {
+    let (mut written, mut batches, mut base) = (Vec::new(), Vec::new(), 0);
     for (length, kind) in kinds {
         let inside: Vec<(Offset, usize)> = match kind {
             Kind::Gap => Vec::new(),
@@ -75,14 +72,25 @@ async fn compact(
             batches.push((*first, last));
             before = last + 1;
         }
-        written.push((
-            base..base + length,
-            inside.is_empty(),
-            matches!(kind, Kind::Sparse(_)),
-        ));
+        let is_sparse = matches!(kind, Kind::Sparse(_));
+        written.push((base..base + length, inside.is_empty(), is_sparse));
         base += length;
     }
-    assert_eq!(base, end);
+    (written, batches)
+}
+
+/// Compacts the partition's whole log, which has `end` offsets, into runs of these kinds and lengths.
+/// Answers with the batches that are left: first and last offset.
+async fn compact(
+    rig: &Rig,
+    at: TopicPartition,
+    end: Offset,
+    kinds: &[(Offset, Kind)],
+    padding: usize,
+) -> Vec<(Offset, Offset)> {
+    let object = ObjectId(77);
+    let mut writer = ObjectWriter::new(object, Level::Compacted, NOW);
+    let (written, batches) = write(&mut writer, at, kinds, padding);
     let built = writer.finish();
     let mut places = built.runs.iter();
     let runs = written
@@ -105,15 +113,21 @@ async fn compact(
                 }
             }),
         });
-    let runs: Vec<_> = runs.collect();
-    let sources = rig.metadata.read(|state| {
-        let runs = state.partition(at).unwrap().runs();
-        let objects = runs.filter_map(|run| match run.location {
-            RunLocation::Object { object, .. } => Some(object),
-            _ => None,
-        });
-        objects.collect()
-    });
+    let stretch = CompactStretch {
+        partition: at,
+        base_offset: 0,
+        end_offset: end,
+        sources: rig.metadata.read(|state| {
+            let runs = state.partition(at).unwrap().runs();
+            let objects = runs.filter_map(|run| match run.location {
+                RunLocation::Object { object, .. } => Some(object),
+                _ => None,
+            });
+            objects.collect()
+        }),
+        runs: runs.collect(),
+        clean_to: Some(end),
+    };
     rig.bucket.create(&key(object), built.parts).await.unwrap();
     let compact = Compact {
         origin: rig.registration.origin(),
@@ -122,22 +136,11 @@ async fn compact(
             bytes: built.bytes,
             level: 1,
         }],
-        stretches: vec![CompactStretch {
-            partition: at,
-            base_offset: 0,
-            end_offset: end,
-            sources,
-            runs,
-            clean_to: Some(end),
-        }],
+        stretches: vec![stretch],
         at: NOW,
     };
-    let done = rig
-        .metadata
-        .propose(Command::Compact(compact))
-        .await
-        .unwrap();
-    assert_eq!(done.outcome, Outcome::Compacted(vec![true]));
+    let done = rig.metadata.propose(Command::Compact(compact)).await;
+    assert_eq!(done.unwrap().outcome, Outcome::Compacted(vec![true]));
     batches
 }
 
@@ -346,35 +349,28 @@ impl Peers for Buffers {
     }
 }
 
-#[tokio::test]
-async fn a_chunk_in_write_ahead_buffers_is_read_from_whoever_has_it() {
-    let rig = Rig::with(forgetful()).await;
-    let topic = rig.topic("t", 1, &[]).await;
-    let other = rig.topic("other", 1, &[]).await;
-    let (at, beside) = (TopicPartition::new(topic, 0), TopicPartition::new(other, 0));
+/// Sequences a chunk of batches of five records that this agent and another one have.
+async fn journaled(rig: &Rig, at: TopicPartition, batches: &[Bytes], other: AgentId) {
     let origin = rig.registration.origin();
-    let batches: Vec<_> = (0..3).map(|_| placed(0, 5, 40_000)).collect();
-    let whole = Bytes::from(batches.concat());
     let stamps = batches.iter().map(|batch| BatchStamp {
         bytes: u32::try_from(batch.len()).unwrap(),
         records: 5,
         max_timestamp: NOW + 4,
         producer: None,
     });
-    let other_agent = AgentId(9);
     let chunk = JournalChunkId {
         agent: origin.agent,
         epoch: origin.epoch,
         chunk: ChunkNumber(1),
     };
-    let copies = [origin.agent, other_agent].map(|agent| JournalCopy { agent, journal: 1 });
+    let copies = [origin.agent, other].map(|agent| JournalCopy { agent, journal: 1 });
     let sequence = Sequence {
         origin,
         chunk: ChunkNumber(1),
         location: Location::Journal {
             chunk,
             copies: copies.to_vec(),
-            bytes: whole.len() as u64,
+            bytes: batches.iter().map(|batch| batch.len() as u64).sum(),
             stable: true,
         },
         runs: vec![ChunkRun {
@@ -385,17 +381,24 @@ async fn a_chunk_in_write_ahead_buffers_is_read_from_whoever_has_it() {
         sealed_at: NOW,
         at: NOW,
     };
-    let done = rig
-        .metadata
-        .propose(Command::Sequence(sequence))
-        .await
-        .unwrap();
-    assert!(matches!(done.outcome, Outcome::Sequenced(_)), "{done:?}");
+    let done = rig.metadata.propose(Command::Sequence(sequence)).await;
+    assert!(matches!(done.unwrap().outcome, Outcome::Sequenced(_)));
     assert!(
         rig.metadata
             .read(|state| state.journal_chunk(chunk).is_some())
     );
+}
 
+#[tokio::test]
+async fn a_chunk_in_write_ahead_buffers_is_read_from_whoever_has_it() {
+    let rig = Rig::with(forgetful()).await;
+    let topic = rig.topic("t", 1, &[]).await;
+    let other = rig.topic("other", 1, &[]).await;
+    let (at, beside) = (TopicPartition::new(topic, 0), TopicPartition::new(other, 0));
+    let batches: Vec<_> = (0..3).map(|_| placed(0, 5, 40_000)).collect();
+    let whole = Bytes::from(batches.concat());
+    let other_agent = AgentId(9);
+    journaled(&rig, at, &batches, other_agent).await;
     let buffers = Arc::new(Buffers::default());
     rig.fetch.join(
         rig.registration.clone(),
