@@ -12,12 +12,16 @@ use crate::state::{State, refusal};
 pub(crate) fn apply(state: &mut State, command: &Compact) -> Result<Outcome, Refusal> {
     state.registration(command.origin)?;
     admit(state, command).map_err(|message| refusal(ErrorCode::InvalidRequest, message))?;
+    // One that was live before may die of this command.
+    let ids = command.objects.iter().map(|object| object.object);
+    let mut named: BTreeSet<ObjectId> = ids
+        .filter(|object| state.objects.level(*object).is_some())
+        .collect();
     for object in &command.objects {
         state
             .objects
             .hold(object.object, object.bytes, object.level);
     }
-    let mut named = BTreeSet::new();
     let replaced = command
         .stretches
         .iter()

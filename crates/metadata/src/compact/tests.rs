@@ -373,3 +373,12 @@ fn a_compaction_of_nothing_moves_the_clock() {
     assert_eq!(cluster.state.clock(), NOW + 9);
     assert_eq!(cluster.state.object_bytes(ObjectId(NEW)), None);
 }
+
+#[test]
+fn an_object_that_loses_its_last_run_to_itself_is_dead_not_forgotten() {
+    let mut cluster = objects();
+    compact(&mut cluster, &[stretch(&[1], &[new(0, 10, at(0, 100))])]);
+    let replaced = compact(&mut cluster, &[stretch(&[NEW], &[new(0, 10, None)])]);
+    assert_eq!(replaced, [true]);
+    assert_eq!(cluster.dead(), [1, NEW]);
+}
