@@ -124,8 +124,7 @@ pub enum Command {
     /// until its registration is replaced or ends.
     AnnounceAgent(AnnounceAgent),
     /// Replaces runs by runs for the same offsets in other objects. Answered by
-    /// [`Outcome::Compacted`]. Refused as a whole when it is older than a chunk may be, or names
-    /// objects that are dead.
+    /// [`Outcome::Compacted`]. Refused whole when older than a chunk may be, or its objects are dead.
     Compact(Compact),
     /// Raises the log starts of many partitions (retention). What is refused for one is left out for
     /// it alone. Answered by [`Outcome::LogStarts`].
@@ -195,8 +194,7 @@ pub struct CompactStretch {
     pub sources: Vec<ObjectId>,
     /// What takes their place; tiles the same offsets.
     pub runs: Vec<CompactedRun>,
-    /// Log compaction: below this offset, which is at most the high watermark, each key is there
-    /// once. Never goes back.
+    /// Log compaction: below this offset (at most the high watermark) each key is there once.
     pub clean_to: Option<Offset>,
 }
 
@@ -545,8 +543,7 @@ pub enum Outcome {
     /// See [`Command::AdvanceLogStarts`]: the log start offsets as they are now, -1 for a partition
     /// that is not there.
     LogStarts(Vec<Offset>),
-    /// See [`Command::Purge`]: how many runs of deleted topics are left, and partitions, each counting
-    /// as one.
+    /// See [`Command::Purge`]: how many runs and partitions of deleted topics are left.
     Purged(u64),
 }
 
