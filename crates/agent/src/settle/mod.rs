@@ -159,7 +159,9 @@ impl Settling {
                 () = stop.cancelled() => break,
                 is_well = self.round_or_backoff(Urgency::Later, &mut backoff) => if is_well {
                     since = None;
-                    if self.waiting_bytes() >= self.settle_bytes {
+                    // What is left may be another agent's share, which nothing here makes less.
+                    let left = self.waiting_bytes();
+                    if left >= self.settle_bytes && left < inline.saturating_add(journal) {
                         ticks.reset_immediately();
                     }
                 },
