@@ -108,23 +108,38 @@ impl ObjectWriter {
         let Some(run) = self.runs.last_mut() else {
             return;
         };
-        if run.length >= self.indexed_to {
-            run.index.push(IndexEntry {
-                records_before: run.records,
-                position: run.length,
-                max_timestamp_before: run.max_timestamp,
-            });
-            self.indexed_to = run.length + INDEX_STRIDE_BYTES;
-        }
+        run.index_batch(&mut self.indexed_to);
         for part in parts {
             run.crc = crc32c_append(run.crc, part);
             run.length += part.len() as u64;
             self.position += part.len() as u64;
             self.parts.push(part.clone());
         }
-        run.records += u64::from(records);
-        run.batches += 1;
-        run.max_timestamp = run.max_timestamp.max(max_timestamp);
+        run.count_batch(records, max_timestamp);
+    }
+
+    /// Adds whole batches that lie one after another in `bytes` to the run begun last: their lengths,
+    /// the offsets that they take, and their greatest timestamps.
+    ///
+    /// # Panics
+    /// Never; batches before the first run are ignored, and so are lengths that do not add up to
+    /// `bytes`: both are faults of the caller.
+    pub fn batches(&mut self, bytes: &Bytes, each: impl IntoIterator<Item = (u64, u32, Millis)>) {
+        debug_assert!(!self.runs.is_empty(), "a batch belongs to a run");
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
+        let end = run.length + bytes.len() as u64;
+        for (length, records, max_timestamp) in each {
+            run.index_batch(&mut self.indexed_to);
+            run.length += length;
+            run.count_batch(records, max_timestamp);
+        }
+        debug_assert_eq!(run.length, end, "batches fill their bytes");
+        run.length = end;
+        run.crc = crc32c_append(run.crc, bytes);
+        self.position += bytes.len() as u64;
+        self.parts.push(bytes.clone());
     }
 
     /// Bytes so far, without the footer.
@@ -160,5 +175,25 @@ impl ObjectWriter {
             bytes,
             runs,
         }
+    }
+}
+
+impl RunEntry {
+    /// An entry for the batch that comes next, where one is due.
+    fn index_batch(&mut self, indexed_to: &mut u64) {
+        if self.length >= *indexed_to {
+            self.index.push(IndexEntry {
+                records_before: self.records,
+                position: self.length,
+                max_timestamp_before: self.max_timestamp,
+            });
+            *indexed_to = self.length + INDEX_STRIDE_BYTES;
+        }
+    }
+
+    fn count_batch(&mut self, records: u32, max_timestamp: Millis) {
+        self.records += u64::from(records);
+        self.batches += 1;
+        self.max_timestamp = self.max_timestamp.max(max_timestamp);
     }
 }

@@ -13,14 +13,6 @@ const HEAD_BYTES: usize = 16;
 /// Every partition has had one leader: the cluster itself.
 const LEADER_EPOCH: i32 = 0;
 
-/// A batch that was checked.
-#[derive(Debug)]
-pub(super) struct Checked {
-    header: BatchHeader,
-    base_offset: Offset,
-    bytes: Bytes,
-}
-
 /// Why bytes are not those of a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at} of the run: {reason}")]
@@ -29,22 +21,21 @@ pub(super) struct Damage {
     reason: String,
 }
 
-/// The batches of a run. In a dense run their offsets follow from counting; in a sparse one they say
-/// them.
-pub(super) fn check(piece: &Piece, sparse: bool, bytes: &Bytes) -> Result<Vec<Checked>, Damage> {
-    let mut checked = Vec::new();
-    let mut rest = bytes.clone();
+/// Checks the batches of a run and fills their offsets in. In a dense run these follow from counting;
+/// in a sparse one the batches say them.
+pub(super) fn check(piece: &Piece, sparse: bool, bytes: &mut [u8]) -> Result<(), Damage> {
+    let mut at = 0;
     let mut offset = piece.base_offset;
-    while !rest.is_empty() {
-        let at = bytes.len() - rest.len();
+    while at < bytes.len() {
         let damage = |reason: String| Damage { at, reason };
-        let header = BatchHeader::parse(&rest).map_err(|error| damage(error.reason))?;
-        if header.bytes > rest.len() {
-            let (whole, left) = (header.bytes, rest.len());
+        let rest = bytes.get_mut(at..).unwrap_or_default();
+        let header = BatchHeader::parse(rest).map_err(|error| damage(error.reason))?;
+        let left = rest.len();
+        let Some(batch) = rest.get_mut(..header.bytes) else {
+            let whole = header.bytes;
             return Err(damage(format!("a batch of {whole} bytes with {left} left")));
-        }
-        let batch = rest.split_to(header.bytes);
-        batch::check_crc(&batch).map_err(|error| damage(error.reason))?;
+        };
+        batch::check_crc(batch).map_err(|error| damage(error.reason))?;
         let base_offset = if sparse { header.base_offset } else { offset };
         if header.last_offset_delta < 0 || base_offset < offset {
             let delta = header.last_offset_delta;
@@ -52,30 +43,31 @@ pub(super) fn check(piece: &Piece, sparse: bool, bytes: &Bytes) -> Result<Vec<Ch
                 "base offset {base_offset} with last offset delta {delta}, expected {offset}"
             )));
         }
-        offset = base_offset
-            .saturating_add(i64::from(header.last_offset_delta))
-            .saturating_add(1);
-        checked.push(Checked {
-            header,
-            base_offset,
-            bytes: batch,
-        });
+        if let Some(head) = batch.first_chunk_mut::<HEAD_BYTES>() {
+            *head = batch::patched_head(head, base_offset, LEADER_EPOCH);
+        }
+        offset = end_of(base_offset, header.last_offset_delta);
+        at += header.bytes;
     }
     let is_whole = if sparse {
         offset <= piece.end_offset
     } else {
         offset == piece.end_offset
     };
-    if !is_whole {
-        return Err(Damage {
-            at: bytes.len(),
-            reason: format!(
-                "its batches end at {offset}, it should at {}",
-                piece.end_offset
-            ),
-        });
+    if is_whole {
+        return Ok(());
     }
-    Ok(checked)
+    let end = piece.end_offset;
+    Err(Damage {
+        at,
+        reason: format!("its batches end at {offset}, it should at {end}"),
+    })
+}
+
+fn end_of(base_offset: Offset, last_offset_delta: i32) -> Offset {
+    base_offset
+        .saturating_add(i64::from(last_offset_delta))
+        .saturating_add(1)
 }
 
 /// A run of the new object in the making.
@@ -96,47 +88,35 @@ impl RunInMaking {
         }
     }
 
-    /// Adds the batches of one piece, their offsets filled in.
-    pub(super) fn add(&mut self, writer: &mut ObjectWriter, batches: &[Checked]) {
-        for batch in batches {
-            let before = match self.end {
-                Some(end) => end,
-                None => {
-                    writer.begin_run(self.partition, Some(self.base_offset));
-                    self.base_offset
-                }
-            };
-            let end = batch
-                .base_offset
-                .saturating_add(i64::from(batch.header.last_offset_delta))
-                .saturating_add(1);
+    /// Adds the batches of a piece that was checked.
+    pub(super) fn add(&mut self, writer: &mut ObjectWriter, bytes: &Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut before = match self.end {
+            Some(end) => end,
+            None => {
+                writer.begin_run(self.partition, Some(self.base_offset));
+                self.base_offset
+            }
+        };
+        let mut rest: &[u8] = bytes;
+        let batches = std::iter::from_fn(|| {
+            let header = BatchHeader::parse(rest).ok()?;
+            rest = rest.get(header.bytes..)?;
+            let end = end_of(header.base_offset, header.last_offset_delta);
             // Where offsets are missing, they count to the batch behind them.
             let taken = u32::try_from(end.saturating_sub(before)).unwrap_or(u32::MAX);
-            let parts = batch.parts();
-            writer.batch(&parts, taken, batch.header.max_timestamp);
-            self.end = Some(end);
-        }
+            before = end;
+            let length = u64::try_from(header.bytes).unwrap_or(u64::MAX);
+            Some((length, taken, header.max_timestamp))
+        });
+        writer.batches(bytes, batches);
+        self.end = Some(before);
     }
 
     /// Whether the object has a run of it.
     pub(super) const fn has_begun(&self) -> bool {
         self.end.is_some()
-    }
-}
-
-impl Checked {
-    fn parts(&self) -> Vec<Bytes> {
-        let is_right =
-            self.header.base_offset == self.base_offset && self.header.leader_epoch == LEADER_EPOCH;
-        match self.bytes.first_chunk::<HEAD_BYTES>() {
-            Some(head) if !is_right => {
-                let head = batch::patched_head(head, self.base_offset, LEADER_EPOCH);
-                vec![
-                    Bytes::copy_from_slice(&head),
-                    self.bytes.slice(HEAD_BYTES..),
-                ]
-            }
-            _ => vec![self.bytes.clone()],
-        }
     }
 }

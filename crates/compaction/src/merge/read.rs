@@ -4,9 +4,10 @@
 //! between is read along and dropped. A piece is never cut.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use alluvium_types::ObjectId;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::backlog::Piece;
 
@@ -63,29 +64,87 @@ pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window
     windows
 }
 
-/// What was read.
+/// What was read, to be checked and corrected where it lies.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    windows: BTreeMap<(ObjectId, u64), Bytes>,
+    windows: BTreeMap<(ObjectId, u64), BytesMut>,
+    /// Pieces that were read once more.
+    again: BTreeMap<(ObjectId, u64), BytesMut>,
 }
 
 impl Read {
     pub(super) fn add(&mut self, window: Window, bytes: Bytes) {
-        self.windows.insert((window.object, window.start), bytes);
+        let place = (window.object, window.start);
+        self.windows.insert(place, writable(bytes));
+    }
+
+    /// The bytes of a piece, read anew.
+    pub(super) fn replace(&mut self, piece: &Piece, bytes: Bytes) {
+        let place = (piece.object, piece.position);
+        self.again.insert(place, writable(bytes));
     }
 
     /// The bytes of a piece, if they were read.
-    pub(super) fn piece(&self, piece: &Piece) -> Option<Bytes> {
-        let (object, position) = (piece.object, piece.position);
-        let mut before = self.windows.range(..=(object, position));
-        let ((held, start), bytes) = before.next_back()?;
-        if *held != object {
-            return None;
+    pub(super) fn piece(&mut self, piece: &Piece) -> Option<&mut [u8]> {
+        let place = (piece.object, piece.position);
+        if let Some(bytes) = self.again.get_mut(&place) {
+            return Some(bytes);
         }
-        let from = usize::try_from(position - start).ok()?;
-        let to = from.checked_add(usize::try_from(piece.length).ok()?)?;
-        (to <= bytes.len()).then(|| bytes.slice(from..to))
+        let ((object, start), bytes) = self.windows.range_mut(..=place).next_back()?;
+        let range = range_within(piece, *object, *start)?;
+        bytes.get_mut(range)
     }
+
+    /// No byte changes any more.
+    pub(super) fn freeze(self) -> Checked {
+        let freeze = |windows: BTreeMap<_, BytesMut>| {
+            let windows = windows.into_iter();
+            windows
+                .map(|(place, bytes)| (place, bytes.freeze()))
+                .collect()
+        };
+        Checked {
+            windows: freeze(self.windows),
+            again: freeze(self.again),
+        }
+    }
+}
+
+/// What was read, as it goes into the new object.
+#[derive(Debug)]
+pub(super) struct Checked {
+    windows: BTreeMap<(ObjectId, u64), Bytes>,
+    again: BTreeMap<(ObjectId, u64), Bytes>,
+}
+
+impl Checked {
+    /// The bytes of a piece, not copied.
+    pub(super) fn piece(&self, piece: &Piece) -> Option<Bytes> {
+        let place = (piece.object, piece.position);
+        if let Some(bytes) = self.again.get(&place) {
+            return Some(bytes.clone());
+        }
+        let ((object, start), bytes) = self.windows.range(..=place).next_back()?;
+        let range = range_within(piece, *object, *start)?;
+        (range.end <= bytes.len()).then(|| bytes.slice(range))
+    }
+}
+
+/// Where a piece lies in a window that begins at or before it.
+fn range_within(piece: &Piece, object: ObjectId, start: u64) -> Option<Range<usize>> {
+    if object != piece.object {
+        return None;
+    }
+    let from = usize::try_from(piece.position.checked_sub(start)?).ok()?;
+    let to = from.checked_add(usize::try_from(piece.length).ok()?)?;
+    Some(from..to)
+}
+
+/// Copied only where somebody else holds the bytes too.
+fn writable(bytes: Bytes) -> BytesMut {
+    bytes
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(shared.as_ref()))
 }
 
 #[cfg(test)]
@@ -156,6 +215,7 @@ mod tests {
                 starts.push((window, bytes.as_ptr()));
                 read.add(window, bytes);
             }
+            let read = read.freeze();
             for piece in &pieces {
                 let bytes = read.piece(piece).unwrap();
                 prop_assert_eq!(u64::try_from(bytes.len()).unwrap(), piece.length);

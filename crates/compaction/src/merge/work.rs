@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::backlog::{Piece, Stretch};
-use super::copy::{Checked, RunInMaking, check};
+use super::copy::{RunInMaking, check};
 use super::pace::{Calm, Pace};
 use super::plan::Job;
 use super::read::{Read, Window, windows};
@@ -182,33 +182,39 @@ impl Worker {
         &self,
         job: &Job,
         (object, at): (ObjectId, Millis),
-        read: Read,
+        mut read: Read,
         report: &mut Report,
     ) -> (BuiltObject, Vec<Copied>) {
+        let mut sound = Vec::with_capacity(job.stretches.len());
+        let mut turn = Turn::default();
+        for stretch in &job.stretches {
+            let mut whole = 0;
+            for piece in &stretch.pieces {
+                if !self.is_sound(stretch, piece, &mut read, report).await {
+                    break;
+                }
+                whole += 1;
+                turn.after(piece.length).await;
+            }
+            sound.push(whole);
+        }
+        let read = read.freeze();
         let mut writer = ObjectWriter::new(object, Level::Compacted, at);
         let mut copied: Vec<Copied> = Vec::new();
-        let mut since_turn = 0;
-        for stretch in &job.stretches {
+        for (stretch, whole) in job.stretches.iter().zip(sound) {
+            let mut stretch = stretch.clone();
+            stretch.pieces.truncate(whole);
             let Some(first) = stretch.pieces.first() else {
                 continue;
             };
-            let mut run = RunInMaking::new(stretch.partition, first.base_offset);
-            let mut whole = 0;
+            let mut making = RunInMaking::new(stretch.partition, first.base_offset);
             for piece in &stretch.pieces {
-                let Some(batches) = self.checked(stretch, piece, &read, report).await else {
-                    break;
-                };
-                run.add(&mut writer, &batches);
-                whole += 1;
-                since_turn += piece.length;
-                if since_turn >= TURN_BYTES {
-                    since_turn = 0;
-                    tokio::task::yield_now().await;
+                if let Some(bytes) = read.piece(piece) {
+                    making.add(&mut writer, &bytes);
                 }
+                turn.after(piece.length).await;
             }
-            if run.has_begun() {
-                let mut stretch = stretch.clone();
-                stretch.pieces.truncate(whole);
+            if making.has_begun() {
                 let run = copied.len();
                 copied.push(Copied { stretch, run });
             }
@@ -216,48 +222,54 @@ impl Worker {
         (writer.finish(), copied)
     }
 
-    /// The batches of a piece; nothing where they are damaged, also when read once more.
-    async fn checked(
+    /// Whether the bytes of a piece are there and what they should be, perhaps when read once more.
+    async fn is_sound(
         &self,
         stretch: &Stretch,
         piece: &Piece,
-        read: &Read,
+        read: &mut Read,
         report: &mut Report,
-    ) -> Option<Vec<Checked>> {
+    ) -> bool {
         let first = read.piece(piece);
-        let first = first.map(|bytes| check(piece, stretch.sparse, &bytes));
-        if let Some(Ok(batches)) = first {
-            return Some(batches);
+        if first.is_some_and(|bytes| check(piece, stretch.sparse, bytes).is_ok()) {
+            return true;
         }
         let reason = match self.again(piece).await {
             Ok(bytes) => {
                 report.bytes_read += piece.length;
-                match check(piece, stretch.sparse, &bytes) {
-                    Ok(batches) => return Some(batches),
+                read.replace(piece, bytes);
+                let bytes = read.piece(piece).unwrap_or_default();
+                match check(piece, stretch.sparse, bytes) {
+                    Ok(()) => return true,
                     Err(damage) => damage.to_string(),
                 }
             }
             Err(error) => error.to_string(),
         };
+        self.damaged(stretch, piece, &reason, report);
+        false
+    }
+
+    /// Tells of a run that cannot be copied, unless somebody else has done that meanwhile.
+    fn damaged(&self, stretch: &Stretch, piece: &Piece, reason: &str, report: &mut Report) {
         let is_named = self.metadata.read(|state| {
             let partition = state.partition(stretch.partition)?;
-            let mut runs = partition.runs_from(piece.base_offset);
-            let object = super::object_of(&runs.next()?.location)?;
-            (object == piece.object).then_some(())
+            let run = partition.runs_from(piece.base_offset).next()?;
+            super::object_of(&run.location)
         });
-        if is_named.is_some() {
-            tracing::error!(
-                topic = %stretch.partition.topic,
-                partition = stretch.partition.partition,
-                offset = piece.base_offset,
-                object = %key(piece.object),
-                position = piece.position,
-                "a run cannot be merged, its bytes are damaged or missing: {reason}",
-            );
-            metrics::counter!("alluvium_compaction_damaged_runs_total").increment(1);
-            report.damaged.push((piece.object, piece.position));
+        if is_named != Some(piece.object) {
+            return;
         }
-        None
+        tracing::error!(
+            topic = %stretch.partition.topic,
+            partition = stretch.partition.partition,
+            offset = piece.base_offset,
+            object = %key(piece.object),
+            position = piece.position,
+            "a run cannot be merged, its bytes are damaged or missing: {reason}",
+        );
+        metrics::counter!("alluvium_compaction_damaged_runs_total").increment(1);
+        report.damaged.push((piece.object, piece.position));
     }
 
     async fn again(&self, piece: &Piece) -> Result<Bytes, BucketError> {
@@ -288,6 +300,22 @@ impl Worker {
             }
             Outcome::Refused(refusal) => Err(WorkError::Refused(refusal)),
             other => Err(WorkError::Unexpected(other)),
+        }
+    }
+}
+
+/// Lets other tasks go on now and then.
+#[derive(Debug, Default)]
+struct Turn {
+    bytes: u64,
+}
+
+impl Turn {
+    async fn after(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes >= TURN_BYTES {
+            self.bytes = 0;
+            tokio::task::yield_now().await;
         }
     }
 }
