@@ -51,7 +51,7 @@ impl Default for CompactionConfig {
             large_run_bytes: 4 << 20,
             merge_runs: 64,
             merge_age: Duration::from_secs(600),
-            target_bytes: 512 << 20,
+            target_bytes: 576 << 20,
             bytes_per_second: 256 << 20,
             concurrent_objects: 4,
             memory_bytes: 256 << 20,

@@ -23,7 +23,7 @@ section! {
         /// Runs of this size are not small, from 4KiB to 64MiB.
         large_run_bytes: ByteSize = ByteSize(4 << 20),
         /// Objects get about this large where there is so much to merge, from 64KiB to 2GiB.
-        target_bytes: ByteSize = ByteSize(512 << 20),
+        target_bytes: ByteSize = ByteSize(576 << 20),
         /// Bytes a second that each agent may read for it, and as many that it may write.
         bytes_per_second: ByteSize = ByteSize(256 << 20),
         /// Objects that each agent reads at once for it, up to 64.
