@@ -49,7 +49,10 @@ pub(crate) async fn burn_and_restore(cluster: &Arc<Cluster>) {
         return cluster.recorder.failed(what);
     }
     cluster.recorder.tell("all metadata disks burn".to_owned());
-    cluster.agents.iter().for_each(|machine| machine.crash());
+    cluster
+        .agents
+        .iter()
+        .for_each(|machine| machine.crash(cluster));
     cluster
         .voters
         .iter()

@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) voters: Vec<VoterMachine>,
     pub(crate) agents: Vec<AgentMachine>,
+    /// Copies in write-ahead buffers that a chunk must have to be safe.
+    pub(crate) min_copies: usize,
     /// Topics that clients use, by the name they have in the history.
     topics: Mutex<BTreeMap<String, TopicId>>,
     healed: AtomicBool,
@@ -45,6 +47,7 @@ impl Cluster {
             recorder: Arc::new(Recorder::new(Arc::clone(trace))),
             voters: (0..voters).map(VoterMachine::new).collect(),
             agents: (0..agents).map(AgentMachine::new).collect(),
+            min_copies: if voters == 1 { 1 } else { 2 },
             topics: Mutex::default(),
             healed: AtomicBool::new(false),
         })
@@ -102,6 +105,11 @@ impl Cluster {
 
     pub(crate) fn running(&self, agent: usize) -> Option<(Port, Arc<Agent>)> {
         self.agents.get(agent)?.running()
+    }
+
+    /// Whether a write-ahead buffer was on a disk that was lost.
+    pub(crate) fn is_lost(&self, journal: u128) -> bool {
+        self.agents.iter().any(|machine| machine.has_lost(journal))
     }
 
     /// The machine on which an agent runs now.

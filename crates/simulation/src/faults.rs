@@ -13,6 +13,9 @@ use crate::store::Mood;
 /// How long the quorum is given to take a voter in, before it may lose another one.
 const REPLACING: Duration = Duration::from_secs(30);
 
+/// Least time between the losses of two agents' disks.
+const APART: Duration = Duration::from_secs(20);
+
 /// What this seed likes to break: of each kind, how often it is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taste {
@@ -176,20 +179,46 @@ async fn are_there(cluster: &Cluster) -> bool {
     status.voters.len() == ids.len() && ids.into_iter().all(votes)
 }
 
+/// Whether a disk of an agent may be lost now: copies of chunks lie on two, so that only one may be
+/// lost until what it held is in the store. With one copy, none.
+fn may_lose_a_disk(cluster: &Cluster) -> bool {
+    if cluster.min_copies < 2 {
+        return false;
+    }
+    let wiped = cluster.agents.iter().filter_map(|machine| machine.wiped());
+    if wiped.max().is_some_and(|wiped| wiped.elapsed() < APART) {
+        return false;
+    }
+    let mut voters = cluster.voters.iter();
+    let Some((metadata, _)) = voters.find_map(|machine| machine.metadata()) else {
+        return false;
+    };
+    metadata.read(|state| {
+        let mut chunks = state.journal_chunks();
+        chunks.all(|(_, chunk)| {
+            !chunk
+                .copies
+                .iter()
+                .any(|copy| cluster.is_lost(copy.journal))
+        })
+    })
+}
+
 fn crash_agent(cluster: &Arc<Cluster>, agent: usize, wipe: bool) {
     let machine = &cluster.agents[agent];
     if !machine.is_running() {
         return;
     }
+    let wipe = wipe && may_lose_a_disk(cluster);
     let down = millis(0..6000);
     let what = if wipe { "wipe" } else { "crash" };
     cluster
         .recorder
         .tell(format!("{what} {} for {down:?}", machine.host));
     if wipe {
-        machine.wipe();
+        machine.wipe(cluster);
     } else {
-        machine.crash();
+        machine.crash(cluster);
     }
     let cluster = Arc::clone(cluster);
     later(down, move || cluster.agents[agent].start(&cluster));

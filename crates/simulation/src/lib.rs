@@ -3,7 +3,7 @@
 //! Metadata nodes ([`alluvium_cluster::Node`]), agents ([`alluvium_agent::Agent`] over an
 //! [`alluvium_cluster::Observer`]) and clients run as they are, on one runtime whose time is virtual.
 //! What they stand on is simulated: the network between them (`network`), the object store (`store`),
-//! disks that forget what was not synced, and wall clocks that jump (`clock`). `faults` breaks it all
+//! disks (of agents, too) that forget what was not synced, and wall clocks that jump (`clock`). `faults` breaks it all
 //! according to the seed, `burn` takes all metadata away for good; `clients` load it and note what they see; in the end everything is healed,
 //! read a last time, and judged by [`alluvium_checker`].
 //!

@@ -157,6 +157,9 @@ impl Network {
     /// The machine behind an address, whether or not anybody serves there.
     fn host_of(address: &str) -> Option<Host> {
         let name = address.split(':').next()?;
+        if let Some(number) = name.strip_prefix('a') {
+            return number.parse().ok().map(Host::Agent);
+        }
         name.strip_prefix('m')?.parse().ok().map(Host::Metadata)
     }
 }
@@ -221,6 +224,8 @@ async fn exchange(
         return Err(SimTransport::broken(&address));
     };
     let size = answer.as_ref().map_or(0, Bytes::len);
+    // What arrives is not what was sent, which its sender may count for as long as it is there.
+    let answer = answer.map(|answer| Bytes::copy_from_slice(&answer));
     let answer = answer.map_err(|refused| TransportError::Refused {
         address: address.clone(),
         reason: refused.to_string(),

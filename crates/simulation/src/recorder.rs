@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alluvium_checker::{Anomaly, Checker, Entry, Event, Figures, Micros, Observer, Verdict};
 
+use crate::host::Host;
 use crate::trace::Trace;
 
 /// Entries that are kept to explain an anomaly; older ones go.
@@ -86,6 +87,12 @@ impl Recorder {
         self.trace.note(format_args!("** {text}"));
         tracing::info!(at = self.now() / 1000, "{text}");
         self.note(0, Event::Note { text });
+    }
+
+    /// A machine's disk is gone.
+    pub(crate) fn disk_lost(&self, host: Host) {
+        let keeper = host.to_string();
+        self.note(0, Event::DiskLost { keeper });
     }
 
     pub(crate) fn refused(&self, what: &str) {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use alluvium_agent::produce::Acks;
 use alluvium_checker::{Anomaly, Counts, Figures};
 use alluvium_types::random;
 use tokio::task::JoinSet;
@@ -27,6 +28,9 @@ const SETTLING: Duration = Duration::from_secs(150);
 
 /// Longest time, virtual, until other clients have ended.
 const ENDING: Duration = Duration::from_secs(90);
+
+/// Time, virtual, in which agents that are back store again what only they had.
+const RECLAIMED: Duration = Duration::from_secs(10);
 
 thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
@@ -182,7 +186,10 @@ async fn simulate(seed: u64, options: &Options) -> Report {
         load(&cluster, &stop, options.duration).await;
     }
     let report = report(seed, &cluster, &trace);
-    cluster.agents.iter().for_each(|machine| machine.crash());
+    cluster
+        .agents
+        .iter()
+        .for_each(|machine| machine.crash(&cluster));
     cluster
         .voters
         .iter()
@@ -208,7 +215,8 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
         producers.spawn(clients::produce(client()));
     }
     let mut others = JoinSet::new();
-    others.spawn(clients::produce_once(client()));
+    others.spawn(clients::produce_once(client(), Acks::All));
+    others.spawn(clients::produce_once(client(), Acks::One));
     others.spawn(clients::follow(client()));
     others.spawn(clients::list(client()));
     others.spawn(clients::churn(client()));
@@ -234,8 +242,11 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
     if timeout(ENDING, ended(&mut others)).await.is_err() {
         cluster.recorder.failed("clients do not end".to_owned());
     }
+    // What agents alone had kept, and lost with their registrations, is stored again by now.
+    tokio::time::sleep(RECLAIMED).await;
     if random::range(0..2) == 0 {
         burn::burn_and_restore(cluster).await;
+        tokio::time::sleep(RECLAIMED).await;
     }
     for (topic, partitions, _) in TOPICS {
         for partition in 0..partitions {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alluvium_agent::fetch::OffsetSpec;
-use alluvium_agent::produce::PartitionRecords;
+use alluvium_agent::produce::{Acks, PartitionRecords};
 use alluvium_agent::topics::NewTopic;
 use alluvium_checker::{Event, Place};
 use alluvium_protocol::compression::Codec;
@@ -118,7 +118,7 @@ pub(crate) async fn churn(client: Client) {
 
 async fn write(client: &Client, topic: TopicId) {
     let agent = client.any_agent();
-    let Some(session) = Session::open(&client.cluster, client.host, agent) else {
+    let Some(session) = Session::open(&client.cluster, client.host, agent, Acks::All) else {
         return;
     };
     let record = Record {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use alluvium_agent::produce::PartitionRecords;
+use alluvium_agent::produce::{Acks, PartitionRecords};
 use alluvium_checker::{Event, Place, RecordId};
 use alluvium_protocol::compression::Codec;
 use alluvium_protocol::produce::ProduceResult;
@@ -173,7 +173,7 @@ impl Producer {
     async fn round(&mut self) -> Result<(), Spent> {
         if self.session.is_none() || random::range(0..40) == 0 {
             let agent = self.client.any_agent();
-            self.session = Session::open(&self.client.cluster, self.client.host, agent);
+            self.session = Session::open(&self.client.cluster, self.client.host, agent, Acks::All);
         }
         let Some(session) = &self.session else {
             self.client.wait(50).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alluvium_agent::Agent;
-use alluvium_agent::produce::{PartitionRecords, Pending};
+use alluvium_agent::produce::{Acks, PartitionRecords, Pending};
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -32,17 +32,19 @@ struct Ends {
     client: Host,
     port: Port,
     agent: Arc<Agent>,
+    acks: Acks,
 }
 
 impl Session {
     /// Connects, if the agent runs.
-    pub(super) fn open(cluster: &Cluster, client: Host, agent: usize) -> Option<Self> {
+    pub(super) fn open(cluster: &Cluster, client: Host, agent: usize, acks: Acks) -> Option<Self> {
         let (port, agent) = cluster.running(agent)?;
         let ends = Ends {
             network: Arc::clone(&cluster.network),
             client,
             port,
             agent,
+            acks,
         };
         let (requests, asked) = mpsc::unbounded_channel();
         tokio::spawn(carry(ends, asked));
@@ -83,7 +85,7 @@ async fn carry(ends: Ends, mut asked: mpsc::UnboundedReceiver<(Vec<PartitionReco
             is_certain = caught_up.is_some_and(|caught_up| caught_up.is_ok());
         }
         let turn = if is_certain || records.iter().all(known) {
-            Turn::Submitted(connection.submit(records))
+            Turn::Submitted(connection.submit_with(records, ends.acks))
         } else {
             Turn::Refused(records.len())
         };
