@@ -13,7 +13,7 @@ const RUNS: usize = 1024;
 
 /// Runs behind those, and their bytes, that are looked at for what may be read next.
 const NEXT_RUNS: usize = 16;
-const NEXT_BYTES: u64 = 64 << 20;
+const NEXT_BYTES: u64 = 96 << 20;
 
 /// Who is so near to the end reads what others read as well.
 const TAIL_BYTES: u64 = 16 << 20;

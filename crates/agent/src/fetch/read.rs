@@ -26,6 +26,10 @@ const FIRST_READ_BYTES: u64 = 4 << 10;
 /// Who reads on at the tail has this many times what it read so far fetched at once.
 const TAIL_GROWTH: u64 = 8;
 
+/// After so many bytes others have a turn: what is in memory is read without ever waiting, and who waits
+/// at the tail must not wait for that.
+const TURN_BYTES: usize = 256 << 10;
+
 /// Reads all partitions of a fetch. Together they stay within `max_bytes`, but for the first batch.
 pub(super) async fn read_all(
     source: &Source,
@@ -286,6 +290,7 @@ async fn take_batches(
     out: &mut Assembly,
     progress: &mut Progress,
 ) -> Result<bool, ReadError> {
+    let mut turn = 0;
     loop {
         // Past what was read ahead only the first batch is looked for.
         if out.len() > 0 && !reader.has_header() && !reader.is_at_end() {
@@ -310,6 +315,11 @@ async fn take_batches(
             continue;
         };
         out.batch(parts, header.base_offset);
+        turn += header.bytes;
+        if turn >= TURN_BYTES {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
         progress.next_offset = header.last_offset().saturating_add(1);
     }
 }

@@ -26,7 +26,7 @@ const PLACES: usize = 8192;
 const GROWTH: u64 = 8;
 
 /// at most this,
-const WINDOW_BYTES: u64 = 64 << 20;
+const WINDOW_BYTES: u64 = 96 << 20;
 
 /// and a reader counts for the sharing of the room until it was silent for so long.
 const ACTIVE: Duration = Duration::from_secs(10);
