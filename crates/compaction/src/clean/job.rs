@@ -243,15 +243,14 @@ impl<'a> Job<'a> {
                 };
                 let bytes = run.rest.iter().map(|batch| batch.bytes.len() as u64).sum();
                 let is_large = !run.early.is_empty();
-                if is_large || !output.takes(self.partition, run.base_offset, bytes) {
-                    if let Some(base) = self.flush(output).await? {
-                        refusals += 1;
-                        if refusals > REFUSALS {
-                            return Err(CleanError::Changed);
-                        }
-                        from = base;
-                        continue 'again;
+                let must_flush = is_large || !output.takes(self.partition, run.base_offset, bytes);
+                if must_flush && let Some(base) = self.flush(output).await? {
+                    refusals += 1;
+                    if refusals > REFUSALS {
+                        return Err(CleanError::Changed);
                     }
+                    from = base;
+                    continue 'again;
                 }
                 output.add(run);
             }

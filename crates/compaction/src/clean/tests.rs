@@ -168,10 +168,13 @@ impl Model {
     }
 }
 
+/// Of each record its key and whether it is a tombstone.
+type Shapes = Vec<(Option<u8>, bool)>;
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// Batches of one object: codec, and for each record its key and whether it is a tombstone.
-    Append(Vec<(Codec, Vec<(Option<u8>, bool)>)>),
+    /// Batches of one object.
+    Append(Vec<(Codec, Shapes)>),
     Clean(Millis),
 }
 
