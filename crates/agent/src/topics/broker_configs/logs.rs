@@ -20,8 +20,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("log.retention.minutes", "")
         .null()
         .doc("The same in minutes, where log.retention.ms is not set."),
-    int("log.retention.hours", "168")
-        .doc("The same in hours, where neither of the others is set."),
+    int("log.retention.hours", "168").doc("The same in hours, where neither of the others is set."),
     long("log.retention.bytes", "-1")
         .dynamic()
         .doc("retention.bytes of topics that do not set it."),

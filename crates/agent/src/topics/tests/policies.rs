@@ -70,7 +70,10 @@ async fn of_the_brokers_names_for_it_the_finest_wins_and_a_change_counts_at_once
     let metadata = with_topic(&topics, &[]).await;
     let retention = |topics: &Topics| policy(topics, &metadata).retention;
     assert_eq!(retention(&topics), Some(Duration::from_secs(180)));
-    let changes = [set("log.retention.ms", "250"), set("log.cleanup.policy", "compact")];
+    let changes = [
+        set("log.retention.ms", "250"),
+        set("log.cleanup.policy", "compact"),
+    ];
     topics
         .alter_cluster(&metadata, &changes, false, false)
         .await
