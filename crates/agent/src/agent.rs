@@ -199,6 +199,7 @@ impl Agent {
             journal: journal.clone(),
             peers,
             health: StoreHealth::default(),
+            recent: fetch.recent(),
         };
         let produce = Produce::start(
             &config,
@@ -207,7 +208,6 @@ impl Agent {
             bucket.for_cause(Cause::Flush),
             Arc::clone(&clock),
             topics.clone(),
-            fetch.recent(),
             paths.clone(),
         );
         let keeper = journal.clone().map(|journal| {

@@ -88,6 +88,7 @@ impl Rig {
             journal: config.journal.clone().map(AgentJournal::new),
             peers,
             health: StoreHealth::default(),
+            recent: fetch.recent(),
         };
         let produce = Produce::start(
             &config,
@@ -96,7 +97,6 @@ impl Rig {
             bucket.clone(),
             Arc::clone(&clock) as Arc<dyn Clock>,
             topics,
-            fetch.recent(),
             paths.clone(),
         );
         Self {

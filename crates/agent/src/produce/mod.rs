@@ -138,6 +138,8 @@ pub(crate) struct WritePaths {
     pub(crate) journal: Option<AgentJournal>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) health: StoreHealth,
+    /// For readers of the tail.
+    pub(crate) recent: Recent,
 }
 
 /// What a producer waits for.
@@ -178,7 +180,6 @@ impl Produce {
         bucket: Bucket,
         clock: Arc<dyn Clock>,
         topics: Topics,
-        recent: Recent,
         paths: WritePaths,
     ) -> Self {
         let rules = SealRules {
@@ -213,7 +214,7 @@ impl Produce {
         });
         let uploader = Uploader {
             bucket,
-            recent,
+            recent: paths.recent,
             clock: Arc::clone(&clock),
             health: paths.health,
             journaler,
