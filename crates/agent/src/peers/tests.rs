@@ -93,9 +93,7 @@ async fn only_registrations_that_live_are_served() {
         epoch: AgentEpoch(before.epoch.0 + 1),
         ..before
     };
-    let foreign = one
-        .client
-        .append(other.id(), chunk(later, 1), &nine);
+    let foreign = one.client.append(other.id(), chunk(later, 1), &nine);
     refused(foreign.await, "only its own");
 
     // Replaced, and it does not know yet.
