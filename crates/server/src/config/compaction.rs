@@ -72,6 +72,10 @@ impl Compaction {
         if self.merge_age < Duration::from_secs(1) {
             errors.push(ConfigError::of("compaction.merge_age", "is less than 1s"));
         }
+        self.check_sizes(errors);
+    }
+
+    fn check_sizes(&self, errors: &mut Vec<ConfigError>) {
         if !(4 << 10..=64 << 20).contains(&self.large_run_bytes.0) {
             errors.push(ConfigError::of(
                 "compaction.large_run_bytes",
