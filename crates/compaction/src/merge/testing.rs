@@ -158,7 +158,7 @@ impl Field {
             let header = BatchHeader::parse(&batch).unwrap();
             let records = u32::try_from(values.len()).unwrap();
             writer.begin_run(*partition, None);
-            writer.batch(&[batch.clone()], records, header.max_timestamp);
+            writer.batch(std::slice::from_ref(&batch), records, header.max_timestamp);
             runs.push((*partition, u32::try_from(batch.len()).unwrap(), records));
             let mut written = self.written.lock().unwrap();
             written

@@ -157,7 +157,7 @@ impl Worker {
             let slowdown = calm.wait(bucket).await;
             let bytes = some.iter().map(Window::bytes).sum();
             reading.take(bytes, slowdown).await;
-            let gets = some.to_vec().into_iter().map(|window| {
+            let gets = some.iter().copied().map(|window| {
                 let (bucket, key) = (bucket.clone(), key(window.object));
                 async move { (window, bucket.read(&key, window.start..window.end).await) }
             });
