@@ -264,7 +264,7 @@ impl Inner {
 
     /// The blocks of a claim: those on the disk from there, each stretch of the others in one piece.
     async fn gather(&self, claim: &Claim) -> Fetched {
-        let mut blocks = self.from_disk(claim).await;
+        let mut blocks = self.look_on_disk(claim).await;
         let mut stretches: Vec<Range<u64>> = Vec::new();
         for (block, found) in claim.blocks.clone().zip(&blocks) {
             match stretches.last_mut() {
@@ -279,9 +279,9 @@ impl Inner {
             Ok::<_, BucketError>((stretch.start, bytes))
         });
         for (first, bytes) in try_join_all(fetches).await? {
-            let mut place = usize::try_from(first - claim.blocks.start).unwrap_or(usize::MAX);
+            let place = usize::try_from(first - claim.blocks.start).unwrap_or(usize::MAX);
             let mut rest = bytes;
-            for block in first.. {
+            for (found, block) in blocks.iter_mut().skip(place).zip(first..) {
                 if rest.is_empty() {
                     break;
                 }
@@ -290,16 +290,13 @@ impl Inner {
                     let object = Arc::clone(&claim.object);
                     disk.insert(BlockKey { object, block }, &piece);
                 }
-                if let Some(found) = blocks.get_mut(place) {
-                    *found = Some(piece);
-                }
-                place += 1;
+                *found = Some(piece);
             }
         }
         Ok(blocks.into_iter().flatten().collect())
     }
 
-    async fn from_disk(&self, claim: &Claim) -> Vec<Option<Bytes>> {
+    async fn look_on_disk(&self, claim: &Claim) -> Vec<Option<Bytes>> {
         let keys: Vec<_> = claim.blocks.clone().collect();
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(DISK_READS) {
