@@ -95,7 +95,10 @@ fn banner(config: &Config, server: &Server) -> Vec<String> {
         tell("quorum", &config.cluster.nodes.join(", "));
     }
     match server.http_address() {
-        Some(address) => tell("http", &format!("http://{address} (/health, /ready, /cost)")),
+        Some(address) => tell(
+            "http",
+            &format!("http://{address} (/health, /ready, /cost)"),
+        ),
         None => tell("http", &"off"),
     }
     tell("data", &config.process.data_dir.display());

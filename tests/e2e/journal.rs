@@ -101,7 +101,12 @@ fn kill_under_load(
     let acked: Vec<Place> = load
         .stop()
         .iter()
-        .map(|line| place(line.strip_prefix("ack ").unwrap_or_else(|| panic!("{line}"))))
+        .map(|line| {
+            place(
+                line.strip_prefix("ack ")
+                    .unwrap_or_else(|| panic!("{line}")),
+            )
+        })
         .collect();
     // What was voided is produced again in the background.
     let wanted: HashSet<&str> = acked.iter().map(|(value, _)| value.as_str()).collect();
@@ -155,7 +160,10 @@ fn acknowledged_by_one_copy_outlives_kills_with_its_disk() {
         .collect();
     assert!(lost.is_empty(), "{lost:?} of {} are lost", acked.len());
     // The kills fell between an acknowledgement and the store.
-    assert!(log.contains("are stored again"), "nothing was voided:\n{log}");
+    assert!(
+        log.contains("are stored again"),
+        "nothing was voided:\n{log}"
+    );
 }
 
 #[test]

@@ -72,8 +72,6 @@ pub(super) async fn list_offset(
     match found {
         Ok(found) => Ok(found.unwrap_or(NONE)),
         Err(error) => {
-            #[cfg(test)]
-            eprintln!("DEBUG {error}");
             tracing::error!(
                 topic = %partition.topic,
                 partition = partition.partition,

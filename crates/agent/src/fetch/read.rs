@@ -62,8 +62,6 @@ async fn read_partition(source: &Source, plan: Plan) -> ReadResult {
     if error == ErrorCode::None
         && let Err(failure) = read_runs(source, &plan, &mut assembly).await
     {
-        #[cfg(test)]
-        eprintln!("DEBUG {failure}");
         metrics::counter!("alluvium_fetch_read_failures_total").increment(1);
         tracing::error!(
             topic = %plan.partition.topic,

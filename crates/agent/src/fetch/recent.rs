@@ -59,7 +59,6 @@ impl Recent {
     }
 
     /// Keeps a chunk that was just written to write-ahead buffers, as [`Self::insert`] does.
-    #[allow(dead_code)] // until the journal lane calls it
     pub(crate) fn insert_chunk(&self, chunk: JournalChunkId, parts: Vec<Bytes>, bytes: u64) {
         self.keep(Written::Journal(chunk), parts, bytes);
     }

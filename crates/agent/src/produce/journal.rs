@@ -12,6 +12,7 @@ use alluvium_metadata::{ChunkRun, JournalChunkId, JournalCopy, Location};
 use alluvium_storage::write_ahead::WriteAheadError;
 use alluvium_types::AgentId;
 
+use crate::fetch::Recent;
 use crate::peers::{PeerError, Peers, journal_peers};
 use crate::registration::Registration;
 use crate::write_ahead::{AgentJournal, UnderWay, name_of, reclaim};
@@ -32,6 +33,7 @@ pub(super) struct Journaler {
     pub(super) metadata: Metadata,
     pub(super) registration: Registration,
     pub(super) zone: Option<String>,
+    pub(super) recent: Recent,
     /// Copies without which a chunk is unstable.
     pub(super) min_copies: usize,
 }
@@ -90,6 +92,7 @@ impl Journaler {
         let mut copies = vec![self.journal.copy_of(origin.agent)];
         copies.extend(others);
         let stable = copies.len() >= self.min_copies;
+        self.recent.insert_chunk(chunk, parts, bytes);
         let location = Location::Journal {
             chunk,
             copies,

@@ -210,6 +210,7 @@ impl Produce {
             metadata: metadata.clone(),
             registration: registration.clone(),
             zone: config.zone.clone(),
+            recent: paths.recent.clone(),
             min_copies: config.journal_min_copies.max(1),
         });
         let uploader = Uploader {

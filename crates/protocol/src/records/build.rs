@@ -75,7 +75,11 @@ pub fn recompress(batch: &Bytes, codec: Codec, limit: usize) -> Result<Bytes, Ba
 }
 
 /// Puts the header in front of the compressed records; its length and CRC are filled in here.
-pub(super) fn assemble(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Result<Bytes, BatchError> {
+pub(super) fn assemble(
+    mut header: BatchHeader,
+    codec: Codec,
+    payload: &[u8],
+) -> Result<Bytes, BatchError> {
     let compressed;
     let payload = if codec == Codec::None {
         payload

@@ -235,8 +235,15 @@ mod tests {
 
     #[test]
     fn offsets_that_go_back_are_refused() {
-        let one = Record { key: Some(Bytes::from_static(b"k")), ..Record::default() };
-        let options = BatchOptions { codec: Codec::None, producer: None, transactional: false };
+        let one = Record {
+            key: Some(Bytes::from_static(b"k")),
+            ..Record::default()
+        };
+        let options = BatchOptions {
+            codec: Codec::None,
+            producer: None,
+            transactional: false,
+        };
         let batch = encode(&[one.clone(), one], options).unwrap();
         let mut wrong = batch.to_vec();
         // The second record's offset delta, behind its length, attributes and timestamp.

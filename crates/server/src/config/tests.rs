@@ -390,13 +390,18 @@ fn an_agent_may_be_reached_by_other_agents() {
     assert_eq!(reached.config.cluster.peers().count(), 3);
     let error = |lines| with(lines).unwrap_err().to_string();
     let nowhere = error("listen = \"0.0.0.0:9095\"");
-    assert!(nowhere.contains("cluster.advertised: is missing"), "{nowhere}");
+    assert!(
+        nowhere.contains("cluster.advertised: is missing"),
+        "{nowhere}"
+    );
     let itself = error("listen = \"0.0.0.0:9094\"\nadvertised = \"m1.example.org:9094\"");
     assert!(
         itself.contains("cluster.nodes: names this process itself"),
         "{itself}"
     );
-    let warned = with("advertised = \"a1.example.org:9095\"").unwrap().warnings;
+    let warned = with("advertised = \"a1.example.org:9095\"")
+        .unwrap()
+        .warnings;
     assert!(warned[0].contains("without cluster.listen"), "{warned:?}");
 }
 
