@@ -1,5 +1,6 @@
 //! `alluvium check` beside the faults.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub struct Verdict {
     begun: Instant,
     /// When batches were acknowledged, since the load began, in order.
     acks: Vec<Duration>,
+    history: PathBuf,
     /// What it printed.
     pub text: String,
 }
@@ -94,6 +96,7 @@ impl Load {
         let verdict = Verdict {
             begun: self.begun,
             acks: acks(&fs::read_to_string(&self.history).unwrap()),
+            history: self.history.clone(),
             text,
         };
         assert!(verdict.acks.len() > 10, "{}", verdict.text);
@@ -120,6 +123,33 @@ fn acks(history: &str) -> Vec<Duration> {
 }
 
 impl Verdict {
+    /// The records that were acknowledged before a moment, as they name themselves in their values.
+    pub fn acked_before(&self, moment: Instant) -> HashSet<String> {
+        let moment = moment.duration_since(self.begun).as_micros();
+        let history = fs::read_to_string(&self.history).unwrap();
+        let events = history
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut sent = HashMap::new();
+        let mut acked = HashSet::new();
+        for event in events {
+            let number = |name: &str| event[name].as_u64();
+            match event["event"].as_str() {
+                Some("produce_invoked") => {
+                    let batch = (number("writer"), number("first"), number("count"));
+                    sent.insert(number("op"), batch);
+                }
+                Some("produce_acked") if number("at").is_some_and(|at| u128::from(at) < moment) => {
+                    if let (Some(writer), Some(first), Some(count)) = sent[&number("op")] {
+                        acked.extend((first..first + count).map(|n| format!("w{writer}-{n}")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        acked
+    }
+
     /// The longest silence that a fault at `fault` can have to do with; proves that the fault fell into
     /// the load: batches were acknowledged in the two seconds before, and after it.
     pub fn silence(&self, fault: Instant, what: &str) -> Duration {

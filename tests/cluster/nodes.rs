@@ -1,6 +1,8 @@
 //! The processes of a cluster.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +35,7 @@ pub struct Node {
     pub host: Host,
     pub cluster: String,
     pub kafka: String,
+    http: String,
     config: PathBuf,
     data: PathBuf,
     log: PathBuf,
@@ -107,11 +110,22 @@ impl Cluster {
     /// Adds an agent and starts it; its place among the nodes.
     pub fn add_agent(&mut self, name: &str) -> usize {
         let host = self.network.host();
+        self.add_agent_at(name, host, "", "")
+    }
+
+    /// As `add_agent`, for one that does something for other agents, with more sections.
+    pub fn add_peer(&mut self, name: &str, sections: &str) -> usize {
+        let host = self.network.host();
+        let listen = format!("listen = \"{}:{}\"\n", host.ip, host.port(9190));
+        self.add_agent_at(name, host, &listen, sections)
+    }
+
+    fn add_agent_at(&mut self, name: &str, host: Host, cluster: &str, more: &str) -> usize {
         let kafka = format!("{}:{}", host.ip, host.port(9092));
         let zone = format!("zone-{}", self.nodes.len() % 3);
         let sections = format!(
-            "roles = [\"agent\"]\n[cluster]\nnodes = {}\n[kafka]\nlisten = {kafka:?}\n\
-             \"group.initial.rebalance.delay.ms\" = 0\n[agent]\nzone = {zone:?}",
+            "roles = [\"agent\"]\n[cluster]\n{cluster}nodes = {}\n[kafka]\nlisten = {kafka:?}\n\
+             \"group.initial.rebalance.delay.ms\" = 0\n[agent]\nzone = {zone:?}\n{more}",
             self.metadata
         );
         self.add(name, Role::Agent, host, kafka, &sections)
@@ -127,8 +141,9 @@ impl Cluster {
     ) -> usize {
         let path = self.dir.path();
         let data = path.join(name);
+        let http = format!("{}:{}", host.ip, host.port(8080));
         let text = format!(
-            "data_dir = {data:?}\n{sections}\n[store]\nurl = {:?}\n[http]\nlisten = \"off\"\n[log]\nformat = \"text\"\n",
+            "data_dir = {data:?}\n{sections}\n[store]\nurl = {:?}\n[http]\nlisten = {http:?}\n[log]\nformat = \"text\"\n",
             self.store
         );
         let config = path.join(format!("{name}.toml"));
@@ -138,6 +153,7 @@ impl Cluster {
             role,
             cluster: address.clone(),
             kafka: address,
+            http,
             host,
             config,
             data,
@@ -334,6 +350,18 @@ impl Node {
     pub fn delete_disk(&self) {
         assert!(self.child.is_none());
         fs::remove_dir_all(&self.data).unwrap();
+    }
+
+    /// What it has asked of the store, and for how many bytes of its clients, since it was started.
+    pub fn cost(&self) -> Value {
+        let mut socket = TcpStream::connect(&self.http).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET /cost HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        socket.write_all(request).unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
     }
 
     pub fn data(&self) -> &Path {
