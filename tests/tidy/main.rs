@@ -87,9 +87,22 @@ fn arrows_point_one_way() {
             ],
         ),
         (
-            "agent",
+            "compaction",
             &[
                 "types", "protocol", "objects", "metadata", "storage", "cluster",
+            ],
+        ),
+        (
+            "agent",
+            &[
+                "types",
+                "protocol",
+                "objects",
+                "metadata",
+                "storage",
+                "transport",
+                "cluster",
+                "compaction",
             ],
         ),
         (
@@ -101,6 +114,7 @@ fn arrows_point_one_way() {
                 "storage",
                 "transport",
                 "cluster",
+                "compaction",
                 "agent",
             ],
         ),
@@ -115,6 +129,7 @@ fn arrows_point_one_way() {
                 "storage",
                 "transport",
                 "cluster",
+                "compaction",
                 "agent",
                 "checker",
             ],
