@@ -53,6 +53,8 @@
 //! 13. the clock: the greatest time that a command bore;
 //! 14. chunks in write-ahead buffers, a map of agent id, epoch and number to the copies (a list of
 //!     agent id and incarnation), length, whether it is stable, time at which it was sequenced;
+//!     and a set of those (agent id, epoch and number) that were void with their registration, the
+//!     last 65,536 of each agent;
 //! 15. topics that were deleted and not purged yet, as in 8.
 //!
 //! Version 2, of release 0.2, has no fields 13 to 15; agents without the two options at the end;

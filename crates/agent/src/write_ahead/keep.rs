@@ -50,7 +50,11 @@ pub(crate) fn sort(
                 if is_named || under_way.contains(&name) {
                     continue;
                 }
-                if is_over(state, id) && journal.buffer().marked(name).is_some() {
+                // One that was settled is not in doubt, whatever became of its offsets since.
+                if is_over(state, id)
+                    && state.was_voided(id)
+                    && journal.buffer().marked(name).is_some()
+                {
                     sorted.in_doubt.push(name);
                 } else {
                     sorted.useless.push(name);

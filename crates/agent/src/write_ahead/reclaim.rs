@@ -78,7 +78,7 @@ fn lost_batches(state: &State, runs: &[ChunkRun], offsets: &[Offset]) -> Vec<Los
         for stamp in &run.batches {
             let end = position.saturating_add(u64::from(stamp.bytes));
             let offset = offsets.next().unwrap_or(NONE);
-            if offset != NONE && is_gap(state, run.partition, offset) {
+            if offset != NONE && was_lost(state, run.partition, offset) {
                 lost.push((run.partition, *stamp, position..end));
             }
             position = end;
@@ -87,13 +87,16 @@ fn lost_batches(state: &State, runs: &[ChunkRun], offsets: &[Offset]) -> Vec<Los
     lost
 }
 
-/// Whether there is nothing at an offset that was given. Below the log start it does not matter any
+/// Whether the record of a voided chunk that had this offset may be nowhere: the gap that it left may
+/// have become part of a stretch whose keys were compacted. Below the log start it does not matter any
 /// more.
-fn is_gap(state: &State, at: TopicPartition, offset: Offset) -> bool {
+fn was_lost(state: &State, at: TopicPartition, offset: Offset) -> bool {
     let Some(partition) = state.partition(at) else {
         return false;
     };
     let run = partition.runs_from(offset).next();
+    let is_empty =
+        |location: &RunLocation| matches!(location, RunLocation::Gap | RunLocation::Sparse { .. });
     offset >= partition.log_start()
-        && run.is_some_and(|run| run.base_offset <= offset && run.location == RunLocation::Gap)
+        && run.is_some_and(|run| run.base_offset <= offset && is_empty(&run.location))
 }

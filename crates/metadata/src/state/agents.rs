@@ -254,6 +254,7 @@ fn bound_ended(state: &mut State) {
 fn forget_one(state: &mut State, id: AgentId) {
     if let Some(registration) = state.agents.remove(&id) {
         state.identities.remove(&registration.agent.identity);
+        state.journal.forget_voided(id);
     }
 }
 

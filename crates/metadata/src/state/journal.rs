@@ -1,6 +1,7 @@
 //! Chunks in write-ahead buffers: who has a copy, and which runs lie in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use alluvium_types::{AgentEpoch, AgentId, ChunkNumber, Millis, Offset, TopicPartition};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,10 @@ use crate::runs::JournalChunkId;
 
 /// Most copies that are named of a chunk.
 pub(crate) const COPIES: usize = 16;
+
+/// Most voided chunks of an agent that are remembered; the oldest are forgotten first. Chunks are
+/// unstable for a moment, or for as long as the store is away.
+const VOIDED: usize = 1 << 16;
 
 /// A chunk in write-ahead buffers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub struct JournalChunk {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Journal {
     chunks: BTreeMap<JournalChunkId, Journaled>,
+    /// Those whose runs became gaps. The gaps do not say so: where keys are compacted, settled chunks
+    /// leave gaps as well.
+    voided: BTreeSet<JournalChunkId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +49,16 @@ struct Journaled {
 
 /// Runs, by partition and first offset.
 pub(crate) type Places = BTreeSet<(TopicPartition, Offset)>;
+
+/// All names of chunks of an agent.
+fn names_of(agent: AgentId) -> RangeInclusive<JournalChunkId> {
+    let id = |number| JournalChunkId {
+        agent,
+        epoch: AgentEpoch(number),
+        chunk: ChunkNumber(number),
+    };
+    id(0)..=id(u64::MAX)
+}
 
 impl Journal {
     pub(crate) fn get(&self, id: JournalChunkId) -> Option<&JournalChunk> {
@@ -93,22 +111,33 @@ impl Journal {
         }
     }
 
-    /// The runs in unstable chunks of an agent, the last one first. They are all of its last
-    /// registration, though their names may bear one before it.
-    fn unstable_of(&self, agent: AgentId) -> Vec<(TopicPartition, Offset)> {
-        let id = |number| JournalChunkId {
-            agent,
-            epoch: AgentEpoch(number),
-            chunk: ChunkNumber(number),
-        };
-        let chunks = self.chunks.range(id(0)..=id(u64::MAX));
-        let mut runs: Vec<_> = chunks
-            .filter(|(_, known)| !known.chunk.stable)
-            .flat_map(|(_, known)| known.runs.iter().copied())
-            .collect();
+    pub(crate) fn was_voided(&self, id: JournalChunkId) -> bool {
+        self.voided.contains(&id)
+    }
+
+    /// Notes that the unstable chunks of an agent are void. They are all of its last registration,
+    /// though their names may bear one before it. Returns their runs, the last one first.
+    fn void(&mut self, agent: AgentId) -> Vec<(TopicPartition, Offset)> {
+        let chunks = self.chunks.range(names_of(agent));
+        let mut runs = Vec::new();
+        for (id, known) in chunks.filter(|(_, known)| !known.chunk.stable) {
+            self.voided.insert(*id);
+            runs.extend(known.runs.iter().copied());
+        }
+        let known = self.voided.range(names_of(agent)).count();
+        for _ in VOIDED..known {
+            let oldest = self.voided.range(names_of(agent)).next().copied();
+            oldest.map(|id| self.voided.remove(&id));
+        }
         runs.sort_unstable();
         runs.reverse();
         runs
+    }
+
+    /// An agent will not come back under its id: nobody asks what became of its chunks.
+    pub(crate) fn forget_voided(&mut self, agent: AgentId) {
+        let names = names_of(agent);
+        self.voided.retain(|id| !names.contains(id));
     }
 
     /// Who is named as having a copy of anything.
@@ -140,7 +169,7 @@ impl Journal {
 pub(super) fn void(state: &mut State, agent: AgentId, changes: &mut Vec<Change>) {
     let mut high_watermarks: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
     // From the end on, so that a producer goes on from the last batch that it has left.
-    for (place, offset) in state.journal.unstable_of(agent) {
+    for (place, offset) in state.journal.void(agent) {
         let Some(partition) = state.any_partition_mut(place) else {
             continue;
         };

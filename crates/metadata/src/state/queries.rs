@@ -140,6 +140,13 @@ impl State {
         self.objects.level(object)
     }
 
+    /// Whether a chunk was void with the registration that had it sequenced: its records have no
+    /// offsets any more. False again once the agent, or very many later ones of it, are forgotten.
+    #[must_use]
+    pub fn was_voided(&self, chunk: JournalChunkId) -> bool {
+        self.journal.was_voided(chunk)
+    }
+
     /// A chunk that lies in write-ahead buffers and that some run names.
     #[must_use]
     pub fn journal_chunk(&self, chunk: JournalChunkId) -> Option<&JournalChunk> {

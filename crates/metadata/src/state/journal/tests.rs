@@ -124,6 +124,11 @@ fn what_was_unstable_is_void_when_its_registration_ends_or_is_replaced() {
         assert_eq!(cluster.state.journal_bytes(), 100);
         assert!(cluster.state.journal_chunk(chunk_id(1, 1)).is_some());
         assert!(cluster.state.journal_chunk(chunk_id(1, 2)).is_none());
+        // A snapshot knows it too, and what was settled or is safe was not voided.
+        let read = State::from_snapshot(&cluster.state.to_snapshot()).unwrap();
+        assert_eq!(read, cluster.state);
+        assert!(read.was_voided(chunk_id(1, 2)));
+        assert!(!read.was_voided(chunk_id(1, 1)));
         // A time finds records, never a gap.
         let found = cluster.partition(0).run_at_time(NOW);
         assert_eq!(found.map(|run| run.base_offset), Some(0));
