@@ -65,8 +65,8 @@ pub(crate) struct World {
 /// A server that forms groups at once.
 pub(crate) fn server() -> (TempDir, Server) {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = ServerOptions::new(&dir.path().join("data"));
-    options.set = vec!["group.initial.rebalance.delay.ms=0".to_owned()];
+    let options = ServerOptions::new(&dir.path().join("data"));
+    let options = options.set("group.initial.rebalance.delay.ms=0");
     (dir, Server::start(options))
 }
 
@@ -95,7 +95,7 @@ impl World {
     }
 
     fn prepare(&mut self) {
-        self.topic_id = self.create(TOPIC, 3, &[("retention.ms", "86400000")]);
+        self.topic_id = self.create(TOPIC, 3, &[("retention.ms", "9000000000000")]);
         for _ in 0..2 {
             self.produce(TOPIC, 0, Batch::of(5).bytes());
         }

@@ -71,7 +71,11 @@ impl ServerOptions {
             port: free_port(),
             store: None,
             env: Vec::new(),
-            set: vec!["group.initial.rebalance.delay.ms=100".to_owned()],
+            set: vec![
+                "group.initial.rebalance.delay.ms=100".to_owned(),
+                // Many suites write records with times of years ago.
+                "log.retention.ms=-1".to_owned(),
+            ],
         }
     }
 

@@ -86,7 +86,7 @@ fn describe_cases() -> Vec<Case> {
                 let some = &answer.results[0];
                 assert_eq!(some.configs.len(), 1);
                 let retention = &some.configs[0];
-                assert_eq!(retention.value, Some(text("86400000")));
+                assert_eq!(retention.value, Some(text("9000000000000")));
                 assert_eq!(
                     (retention.config_source, retention.is_sensitive),
                     (1, false)
@@ -169,9 +169,12 @@ fn replace_cases() -> Vec<Case> {
                 assert!(answer.responses[2].error_message.is_some());
                 let name = request.resources[1].resource_name.to_string();
                 assert_eq!(setting(world, &name, "max.message.bytes").unwrap(), "2000");
-                // What is not named goes back to its default.
-                assert_eq!(setting(world, &name, "retention.ms").unwrap(), "604800000");
-                assert_eq!(setting(world, TOPIC, "retention.ms").unwrap(), "86400000");
+                // What is not named goes back to its default, with which the server was started.
+                assert_eq!(setting(world, &name, "retention.ms").unwrap(), "-1");
+                assert_eq!(
+                    setting(world, TOPIC, "retention.ms").unwrap(),
+                    "9000000000000"
+                );
             },
         ),
         case(
@@ -183,7 +186,10 @@ fn replace_cases() -> Vec<Case> {
             },
             |world, _, _, answer| {
                 assert_eq!(answer.responses[0].error_code, NONE);
-                assert_eq!(setting(world, TOPIC, "retention.ms").unwrap(), "86400000");
+                assert_eq!(
+                    setting(world, TOPIC, "retention.ms").unwrap(),
+                    "9000000000000"
+                );
             },
         ),
         case(
@@ -245,7 +251,7 @@ fn incremental_cases() -> Vec<Case> {
                 assert_eq!(codes.collect::<Vec<_>>(), expected);
                 let name = request.resources[1].resource_name.to_string();
                 assert_eq!(setting(world, &name, "max.message.bytes").unwrap(), "2000");
-                assert_eq!(setting(world, &name, "retention.ms").unwrap(), "604800000");
+                assert_eq!(setting(world, &name, "retention.ms").unwrap(), "-1");
                 assert_eq!(
                     setting(world, &name, "cleanup.policy").unwrap(),
                     "delete,compact"
@@ -334,7 +340,10 @@ fn incremental_cases() -> Vec<Case> {
                         .iter()
                         .all(|one| one.error_code == INVALID_REQUEST)
                 );
-                assert_eq!(setting(world, TOPIC, "retention.ms").unwrap(), "86400000");
+                assert_eq!(
+                    setting(world, TOPIC, "retention.ms").unwrap(),
+                    "9000000000000"
+                );
             },
         ),
         case(
@@ -346,7 +355,10 @@ fn incremental_cases() -> Vec<Case> {
             },
             |world, _, _, answer| {
                 assert_eq!(answer.responses[0].error_code, NONE);
-                assert_eq!(setting(world, TOPIC, "retention.ms").unwrap(), "86400000");
+                assert_eq!(
+                    setting(world, TOPIC, "retention.ms").unwrap(),
+                    "9000000000000"
+                );
             },
         ),
     ]

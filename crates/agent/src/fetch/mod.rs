@@ -185,7 +185,8 @@ impl Fetch {
         let results = self.read_planned(partitions, plans, &limits).await;
         let is_empty =
             |result: &ReadResult| result.error == ErrorCode::None && result.records.is_empty();
-        if limits.max_wait.is_zero() || partitions.is_empty() || !results.iter().all(is_empty) {
+        let waits = !limits.max_wait.is_zero() && limits.min_bytes > 0;
+        if !waits || partitions.is_empty() || !results.iter().all(is_empty) {
             return results;
         }
         // What was planned may hold no record at or behind the offset: some offsets have none. A client

@@ -58,7 +58,7 @@ mod submission;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -166,6 +166,9 @@ pub struct PartitionRecords {
 pub struct ProducerConnection {
     shared: Arc<Shared>,
     seat: Arc<Seat>,
+    /// A producer here has waited for all: from then on everything does, or what waits for less
+    /// would overtake it.
+    waits_for_all: AtomicBool,
 }
 
 /// The answers to one submission, in its order, once they are known.
@@ -238,6 +241,7 @@ impl Produce {
         ProducerConnection {
             shared: Arc::clone(&self.shared),
             seat: Arc::new(Seat::new(id)),
+            waits_for_all: AtomicBool::new(false),
         }
     }
 
@@ -314,6 +318,9 @@ impl ProducerConnection {
     /// As [`Self::submit`], for a producer that waits for this.
     #[must_use]
     pub fn submit_with(&self, request: Vec<PartitionRecords>, acks: Acks) -> Pending {
+        if acks == Acks::All {
+            self.waits_for_all.store(true, Ordering::Relaxed);
+        }
         let (sender, pending) = oneshot::channel();
         let submission = Submission::new(request.len(), sender, Arc::clone(&self.seat));
         let lookup = self
@@ -356,7 +363,10 @@ impl ProducerConnection {
     /// Which queue a batch goes to. Those of idempotent producers are never unstable: what such a
     /// producer sent could not lose its place in the producer's sequence without a trace.
     fn line(&self, settings: &TopicSettings, acks: Acks, stamp: &BatchStamp) -> Line {
-        let is_weak = acks == Acks::One && stamp.producer.is_none() && self.shared.has_journal;
+        let is_weak = acks == Acks::One
+            && stamp.producer.is_none()
+            && self.shared.has_journal
+            && !self.waits_for_all.load(Ordering::Relaxed);
         Line::of(settings.lane, is_weak)
     }
 
