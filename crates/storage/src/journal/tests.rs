@@ -168,6 +168,21 @@ fn a_failed_sync_closes_the_journal_for_good() {
 }
 
 #[test]
+fn what_a_failed_sync_left_is_durable_before_it_is_shown() {
+    let disk = ForgetfulDisk::default();
+    let journal = open(&disk).unwrap();
+    submit(&journal, vec![append(1, b"one")]).unwrap();
+    disk.fail_syncs(1);
+    submit(&journal, vec![append(2, b"two")]).unwrap_err();
+    drop(journal);
+    // The process starts again, the machine does not: the write is still in its memory.
+    let journal = open(&disk).unwrap();
+    let shown = journal.range();
+    drop(journal);
+    assert_eq!(open(&disk.crash()).unwrap().range(), shown);
+}
+
+#[test]
 fn a_full_disk_closes_the_journal() {
     let disk = ForgetfulDisk::default();
     let journal = open(&disk).unwrap();
