@@ -93,7 +93,7 @@ fn what_two_buffers_acknowledged_outlives_one_of_them() {
         "--config",
         lane,
     ]);
-    let load = Load::start(&cluster, topic, 30);
+    let load = Load::start(&cluster, topic, 55);
     nap(3);
     let (produced_before, flushed_before) = bytes(&cluster.nodes[3..], "flush");
     nap(5);
