@@ -170,7 +170,7 @@ const fn condition(condition: AgentCondition) -> &'static str {
 }
 
 fn archive(archive: Option<&ArchiveStatus>) -> String {
-    let Some(archive) = archive else {
+    let Some(archive) = archive.filter(|archive| archive.next_index > 0) else {
         return "nothing yet: the metadata nodes' disks hold the only copy of the metadata"
             .to_owned();
     };

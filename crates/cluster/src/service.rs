@@ -218,7 +218,7 @@ impl NodeService {
             };
         }
         let now = self.clock.now();
-        let archive = self.archive.as_ref().and_then(|it| it.status(now));
+        let archive = self.archive.as_ref().map(|it| it.status(now));
         Answer::Status(status::of(
             self.quorum.me().voter,
             &standing,

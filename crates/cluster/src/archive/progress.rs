@@ -22,17 +22,18 @@ struct Inner {
 }
 
 impl ArchiveProgress {
-    /// How it stands at `now`; `None` while this node does not archive.
-    pub(crate) fn status(&self, now: Millis) -> Option<ArchiveStatus> {
+    /// How it stands at `now`. As long as this node has not found the archive's end, or does not lead,
+    /// nothing is known to be in the bucket: who waits for the archive must go on waiting.
+    pub(crate) fn status(&self, now: Millis) -> ArchiveStatus {
         let inner = self.lock();
-        Some(ArchiveStatus {
-            next_index: inner.next_index?,
+        ArchiveStatus {
+            next_index: inner.next_index.unwrap_or(0),
             behind_millis: inner
                 .waiting_since
                 .and_then(|since| u64::try_from(now.saturating_sub(since)).ok())
                 .unwrap_or(0),
             error: inner.error,
-        })
+        }
     }
 
     /// Everything below `next_index` is there, of all below `committed`.

@@ -42,8 +42,22 @@ async fn what_was_archived_is_the_state_again() {
     assert_eq!(replayed.ended_early, None);
     // A piece for each round in which something was committed.
     assert_eq!(shelf.keys("quorum/log/").len(), 20);
-    let status = leader.archiver.progress.status(NOW).unwrap();
+    let status = leader.archiver.progress.status(NOW);
     assert_eq!((status.next_index, status.behind_millis), (193, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_known_to_be_there_before_the_end_was_found() {
+    let (log, shelf) = world();
+    push(&log, beginning());
+    let mut leader = Voter::new(&log, &shelf);
+    leader.apply();
+    shelf.is_away.store(true, Ordering::SeqCst);
+    assert!(leader.round().await.is_err());
+    assert_eq!(leader.archiver.progress.status(NOW).next_index, 0);
+    shelf.is_away.store(false, Ordering::SeqCst);
+    leader.archive().await;
+    assert!(leader.archiver.progress.status(NOW).next_index > 0);
 }
 
 #[tokio::test]
@@ -337,7 +351,7 @@ async fn a_store_that_is_away_is_waited_for_and_nothing_is_missing_then() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let (current, _) = replayed(&shelf).await;
     assert_eq!(current.state, leader.current().state);
-    assert_eq!(task.progress().status(NOW).unwrap().error, None);
+    assert_eq!(task.progress().status(NOW).error, None);
     // A shutdown takes the last of it along.
     push(&log, many(1));
     leader.apply();

@@ -312,6 +312,7 @@ impl<'a> Job<'a> {
                 .map(|(place, level)| (place.object, level)),
             max_timestamp: run.max_timestamp,
             early: Vec::new(),
+            early_since: None,
             rest: Vec::new(),
         }
     }
@@ -381,6 +382,8 @@ impl<'a> Job<'a> {
             let more = kept.bytes.len() as u64;
             if bytes > 0 && bytes + more > output.object_bytes() {
                 let full = std::mem::take(&mut cleaned.rest);
+                let clock = &self.context.clock;
+                cleaned.early_since.get_or_insert_with(|| clock.now());
                 let early = output
                     .write_early(self.partition, written_to, base_offset, full, level)
                     .await?;

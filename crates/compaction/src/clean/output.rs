@@ -56,6 +56,8 @@ pub(super) struct CleanedRun {
     pub(super) max_timestamp: Millis,
     /// Objects that were written already, because it is a large run.
     pub(super) early: Vec<(CompactedObject, CompactedRun)>,
+    /// When the first of them was begun.
+    pub(super) early_since: Option<Millis>,
     /// The batches behind those.
     pub(super) rest: Vec<Kept>,
 }
@@ -117,6 +119,8 @@ pub(super) struct Output<'a> {
     objects: Vec<CompactedObject>,
     pending: Vec<Pending>,
     sources: usize,
+    /// Since when objects are there that nothing names yet.
+    oldest: Option<Millis>,
 }
 
 impl<'a> Output<'a> {
@@ -137,6 +141,7 @@ impl<'a> Output<'a> {
             objects: Vec::new(),
             pending: Vec::new(),
             sources: 0,
+            oldest: None,
         }
     }
 
@@ -185,6 +190,7 @@ impl<'a> Output<'a> {
             .stretch
             .sources
             .extend(run.source.map(|(object, _)| object));
+        self.oldest = self.oldest.or(run.early_since);
         for (object, mut placed) in run.early {
             if let Some(place) = &mut placed.place {
                 place.object = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
@@ -277,6 +283,9 @@ impl<'a> Output<'a> {
         let level = std::mem::take(&mut self.level);
         self.bytes = 0;
         self.sources = 0;
+        // Once an object is old it may have been swept: the command is as old as the first of them.
+        let at = self.oldest.take();
+        let at = at.unwrap_or_else(|| self.context.clock.now());
         if pending.is_empty() {
             return Ok(Vec::new());
         }
@@ -301,7 +310,7 @@ impl<'a> Output<'a> {
             origin,
             objects,
             stretches,
-            at: self.context.clock.now(),
+            at,
         });
         match self.context.metadata.propose(command).await?.outcome {
             Outcome::Compacted(done) => Ok(bases

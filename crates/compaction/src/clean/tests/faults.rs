@@ -8,7 +8,10 @@ use alluvium_storage::bucket::{Failure, ObjectMeta, Store};
 use alluvium_storage::disk::LocalDisk;
 use async_trait::async_trait;
 
+use alluvium_types::limits;
+
 use super::*;
+use crate::clean::output::{CleanedRun, Kept, Output, OutputError, Throttle};
 
 /// A store that gives wrong bytes, or takes objects and says nothing.
 #[derive(Debug)]
@@ -98,4 +101,48 @@ async fn a_failure_between_object_and_command_leaves_the_log_as_it_was() {
     store.down.store(false, Ordering::SeqCst);
     cleaner.round().await;
     assert_eq!(shown(&rig, at).await, [says(1, "a", Some("2"))]);
+}
+
+/// Objects of a large run are written before its last batch is. Once they are old a sweep may have taken
+/// them for orphans.
+#[tokio::test]
+async fn objects_that_waited_for_too_long_are_not_named() {
+    let rig = Rig::new(compact()).await;
+    let at = one(&rig).await;
+    rig.append(at, &[plain(&[("a", Some("1")), ("b", Some("1"))])])
+        .await;
+    let before = shown(&rig, at).await;
+    let object = partition(&rig, at, |partition| {
+        match partition.runs().next().map(|run| &run.location) {
+            Some(RunLocation::Object { object, .. }) => *object,
+            other => panic!("{other:?}"),
+        }
+    });
+    let mut throttle = Throttle::new(u64::MAX);
+    let mut output = Output::new(&rig.context, &rig.context.bucket, 1, &mut throttle);
+    let early_since = Some(alluvium_types::Clock::now(&*rig.clock));
+    let batch = Kept {
+        end_offset: 2,
+        bytes: batches(&rig, at).await[0].1.clone(),
+        max_timestamp: NOW,
+    };
+    let early = output.write_early(at, 0, 2, vec![batch], 0).await.unwrap();
+    output.add(CleanedRun {
+        partition: at,
+        base_offset: 0,
+        end_offset: 2,
+        source: Some((object, 0)),
+        max_timestamp: NOW,
+        early: vec![early],
+        early_since,
+        rest: Vec::new(),
+    });
+    rig.clock.advance(limits::CHUNK_AGE_MILLIS + 1);
+    rig.append(at, &[plain(&[("c", Some("1"))])]).await;
+    let refused = output.flush().await;
+    assert!(
+        matches!(refused, Err(OutputError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(shown(&rig, at).await[..2], before[..]);
 }
