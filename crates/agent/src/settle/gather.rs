@@ -130,6 +130,18 @@ impl Gathered {
         }
     }
 
+    /// Where what was inline ends in each partition. Chunks in write-ahead buffers say nothing of what is
+    /// inline before them.
+    pub(super) fn inline_to(&self) -> HashMap<TopicPartition, Offset> {
+        let inline = |piece: &&Piece| matches!(piece.source, Source::Inline(_));
+        let mut ends = HashMap::default();
+        for piece in self.pieces.iter().filter(inline) {
+            let end = ends.entry(piece.partition).or_insert(piece.end_offset);
+            *end = piece.end_offset.max(*end);
+        }
+        ends
+    }
+
     fn add(
         &mut self,
         partition: TopicPartition,
@@ -162,4 +174,28 @@ pub(super) fn journal_bytes(state: &State, me: AgentId, wanted: Urgency) -> u64 
         .journal_chunks()
         .filter(|(id, chunk)| urgency(state, me, *id, chunk) == Some(wanted))
         .fold(0, |sum, (_, chunk)| sum.saturating_add(chunk.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_types::{AgentEpoch, ChunkNumber, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn chunks_in_write_ahead_buffers_say_nothing_of_what_is_inline_before_them() {
+        let at = |partition| TopicPartition::new(TopicId([1; 16]), partition);
+        let chunk = JournalChunkId {
+            agent: AgentId(1),
+            epoch: AgentEpoch(1),
+            chunk: ChunkNumber(1),
+        };
+        let mut gathered = Gathered::default();
+        let inline = || Source::Inline(Bytes::from_static(b"1234"));
+        gathered.add(at(0), 0..5, 4, inline());
+        gathered.add(at(0), 5..9, 4, inline());
+        gathered.add(at(0), 9..100, 4, Source::Journal(chunk, 0..4));
+        gathered.add(at(1), 50..60, 4, Source::Journal(chunk, 4..8));
+        assert_eq!(gathered.inline_to(), HashMap::from_iter([(at(0), 9)]));
+    }
 }

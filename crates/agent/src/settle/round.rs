@@ -65,6 +65,7 @@ impl Worker {
             return Ok(0);
         }
         let started = Instant::now();
+        let inline_to = gathered.inline_to();
         let stretches = self.stretches(gathered).await;
         let object = ObjectId(alluvium_types::random::value());
         let (built, runs) = build(object, self.clock.now(), &stretches);
@@ -92,9 +93,7 @@ impl Worker {
             other => return Err(SettleError::Unexpected(other)),
         };
         if wanted == Urgency::Later {
-            for run in &runs {
-                self.settled_to.insert(run.partition, run.end_offset);
-            }
+            self.settled_to.extend(inline_to);
             // What did not move lies before what may have: it must be looked at again.
             for (run, _) in runs.iter().zip(&moved).filter(|(_, moved)| !**moved) {
                 self.settled_to.remove(&run.partition);
