@@ -261,9 +261,19 @@ impl Buffer {
         self.flying_puts = self.flying_puts.saturating_sub(1);
     }
 
-    /// A chunk was answered.
+    /// A chunk was sequenced and answered, or given up.
     pub(super) fn landed(&mut self, bytes: usize, way: Way) {
+        self.sequenced(way);
+        self.answered(bytes);
+    }
+
+    /// A chunk was answered.
+    pub(super) const fn answered(&mut self, bytes: usize) {
         self.held = self.held.saturating_sub(bytes);
+    }
+
+    /// A chunk has its offsets: it does not keep others waiting any longer.
+    pub(super) fn sequenced(&mut self, way: Way) {
         if let Way::Inline(line) | Way::Journal(line) = way {
             let queue = self.queue(line);
             queue.flying_fast = queue.flying_fast.saturating_sub(1);

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant, sleep};
 
 use alluvium_cluster::{Applied, Metadata, ProposeError};
-use alluvium_metadata::{
-    AgentOrigin, BatchOutcome, Command, Outcome, PartitionSequenced, Sequence,
-};
+use alluvium_metadata::{AgentOrigin, BatchOutcome, Command, Outcome, Sequence};
 use alluvium_protocol::produce::ProduceResult;
-use alluvium_types::{ChunkNumber, Clock, ErrorCode, Millis};
+use alluvium_types::{ChunkNumber, Clock, ErrorCode, Millis, Offset, TopicPartition};
 
 use crate::backoff::Backoff;
 use crate::registration::Registration;
 
 use super::flight::{Flight, Proposal};
-use super::submission::unanswered;
+use super::submission::{Waiting, unanswered};
 
 /// Gives chunks their numbers. They are given when a chunk is proposed, not when it is sealed, so a
 /// chunk that never became durable leaves no hole. Under a new registration they begin anew.
@@ -154,19 +152,41 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<ProduceResult> {
     Some(ProduceResult::refused(code, text))
 }
 
-/// Answers everybody who waits for a chunk.
-pub(super) fn answer(flight: Flight, outcome: Outcome) {
-    match outcome {
-        Outcome::Sequenced(partitions) => {
-            metrics::counter!("alluvium_produce_acked_bytes_total", "location" => flight.place)
-                .increment(u64::try_from(flight.bytes).unwrap_or(u64::MAX));
-            answer_batches(flight, &partitions);
-        }
-        other => {
-            tracing::error!(?other, "a chunk was answered with something else");
-            fail(flight, &unanswered());
-        }
-    }
+/// What a producer is told of a batch.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) waiting: Waiting,
+    pub(super) partition: TopicPartition,
+    pub(super) outcome: BatchOutcome,
+    log_start: Offset,
+}
+
+/// The answers to everybody who waits for a chunk.
+pub(super) fn answers(flight: Flight, outcome: Outcome) -> Vec<Answer> {
+    let Outcome::Sequenced(sequenced) = outcome else {
+        tracing::error!(?outcome, "a chunk was answered with something else");
+        fail(flight, &unanswered());
+        return Vec::new();
+    };
+    metrics::counter!("alluvium_produce_acked_bytes_total", "location" => flight.place)
+        .increment(u64::try_from(flight.bytes).unwrap_or(u64::MAX));
+    let partitions = flight.partitions.into_iter().zip(&sequenced);
+    let outcomes = partitions.flat_map(|(partition, sequenced)| {
+        let batches = sequenced.batches.iter();
+        batches.map(move |outcome| (partition, *outcome, sequenced.log_start))
+    });
+    let answer = |(waiting, (partition, outcome, log_start))| Answer {
+        waiting,
+        partition,
+        outcome,
+        log_start,
+    };
+    flight
+        .waiting
+        .into_iter()
+        .zip(outcomes)
+        .map(answer)
+        .collect()
 }
 
 /// Answers everybody who waits for a chunk with the same failure.
@@ -176,14 +196,14 @@ pub(super) fn fail(flight: Flight, result: &ProduceResult) {
     }
 }
 
-fn answer_batches(flight: Flight, partitions: &[PartitionSequenced]) {
-    let outcomes = partitions.iter().flat_map(|partition| {
-        partition
-            .batches
-            .iter()
-            .map(|outcome| (*outcome, partition.log_start))
-    });
-    for (waiting, (outcome, log_start)) in flight.waiting.into_iter().zip(outcomes) {
+impl Answer {
+    pub(super) fn give(self) {
+        let Self {
+            waiting,
+            outcome,
+            log_start,
+            ..
+        } = self;
         match outcome {
             BatchOutcome::Appended { base_offset } => waiting.stored(base_offset, log_start),
             BatchOutcome::Duplicate { base_offset } => {

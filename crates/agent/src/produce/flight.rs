@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use tokio::time::{Duration, Instant};
 
 use alluvium_metadata::{ChunkRun, Location};
-use alluvium_types::{Millis, TopicPartition};
+use alluvium_types::{AgentEpoch, Millis, TopicPartition};
 
 use crate::write_ahead::UnderWay;
 
@@ -34,9 +34,11 @@ pub(super) struct Flight {
     pub(super) is_unstable: bool,
     /// While it lies in write-ahead buffers and is not answered.
     pub(super) under_way: Option<UnderWay>,
-    partitions: Vec<TopicPartition>,
+    /// In order, each once.
+    pub(super) partitions: Vec<TopicPartition>,
     sealed_at: Millis,
-    deadline: Instant,
+    /// When whoever waits is told that the outcome is not known.
+    pub(super) deadline: Instant,
     stage: Stage,
 }
 
@@ -157,6 +159,31 @@ impl Flights {
         taken
     }
 
+    /// Takes out what counts copies on other agents and was kept under an earlier registration than
+    /// `epoch`: as soon as that had ended, the others may have let go of what nobody had proposed.
+    pub(super) fn take_uncopied(&mut self, epoch: AgentEpoch) -> Vec<Flight> {
+        let is_uncopied = |flight: &Flight| match &flight.stage {
+            Stage::Ready(Location::Journal { chunk, copies, .. }, _) => {
+                copies.len() > 1 && chunk.epoch != epoch
+            }
+            _ => false,
+        };
+        let (taken, left) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition::<Vec<_>, _>(is_uncopied);
+        self.queue = left.into();
+        taken
+    }
+
+    /// This process ends. What is proposed may still be sequenced, so the write-ahead buffer keeps it
+    /// for the next one.
+    pub(super) fn outlive_proposed(&mut self) {
+        let proposed = self.queue.iter_mut().filter(|flight| flight.is_proposed());
+        for under_way in proposed.filter_map(|flight| flight.under_way.as_mut()) {
+            under_way.outlive();
+        }
+    }
+
     /// When the next chunk is late.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self
@@ -226,7 +253,8 @@ fn share(left: &[TopicPartition], right: &[TopicPartition]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alluvium_types::TopicId;
+    use alluvium_metadata::{JournalChunkId, JournalCopy};
+    use alluvium_types::{AgentId, ChunkNumber, TopicId};
     use bytes::Bytes;
 
     fn partitions(indexes: &[i32]) -> Vec<TopicPartition> {
@@ -256,6 +284,43 @@ mod tests {
             .iter()
             .map(|proposal| proposal.id)
             .collect()
+    }
+
+    #[test]
+    fn copies_that_were_made_under_an_earlier_registration_are_not_counted() {
+        let kept = |epoch, copies: usize| {
+            let chunk = JournalChunkId {
+                agent: AgentId(1),
+                epoch: AgentEpoch(epoch),
+                chunk: ChunkNumber(1),
+            };
+            let copy = |agent| JournalCopy {
+                agent: AgentId(agent),
+                journal: 1,
+            };
+            Durable {
+                location: Location::Journal {
+                    chunk,
+                    copies: (1..).map(copy).take(copies).collect(),
+                    bytes: 10,
+                    stable: copies > 1,
+                },
+                runs: Vec::new(),
+                under_way: None,
+            }
+        };
+        let mut flights = Flights::default();
+        let now = Instant::now();
+        let ids: Vec<u64> = (0..3).map(|at| depart(&mut flights, &[at], now)).collect();
+        for (id, durable) in ids.iter().zip([kept(1, 2), kept(1, 1), kept(2, 2)]) {
+            flights.durable(*id, durable);
+        }
+        let taken = flights.take_uncopied(AgentEpoch(2));
+        assert_eq!(
+            taken.iter().map(|flight| flight.id).collect::<Vec<_>>(),
+            [0]
+        );
+        assert_eq!(ready(&mut flights), [1, 2]);
     }
 
     #[test]

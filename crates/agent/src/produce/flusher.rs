@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_metadata::{Outcome, State};
@@ -19,10 +19,11 @@ use crate::write_ahead::{name_of, reclaim};
 use super::Shared;
 use super::buffer::{Journals, Line, Sealed, Way};
 use super::chunk::Batches;
-use super::commit::{self, Answered, Sequencer};
+use super::commit::{self, Answer, Answered, Sequencer};
 use super::durable::{Durable, UploadError, Uploader};
 use super::flight::{Flight, Flights};
 use super::submission::unanswered;
+use super::visible;
 
 type Uploaded = (u64, Way, Result<Durable, UploadError>);
 type Proposing = Pin<Box<dyn Future<Output = Answered> + Send>>;
@@ -45,8 +46,9 @@ pub(super) struct Flusher {
     flights: Flights,
     uploads: JoinSet<Uploaded>,
     proposing: Option<Proposing>,
-    /// Unstable chunks whose offsets are being noted.
-    noting: JoinSet<()>,
+    /// Sequenced chunks that are not answered yet: unstable ones whose offsets are being noted, others
+    /// that lie behind such.
+    answering: JoinSet<()>,
     /// This agent was found cut off, and what could be given up was.
     cut_off: bool,
 }
@@ -60,7 +62,7 @@ impl Flusher {
             flights: Flights::default(),
             uploads: JoinSet::new(),
             proposing: None,
-            noting: JoinSet::new(),
+            answering: JoinSet::new(),
             cut_off: false,
         }
     }
@@ -83,7 +85,7 @@ impl Flusher {
                 .min();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.flights.outlive_proposed(),
                 answered = settled(&mut self.proposing) => self.answer(answered),
                 Some(uploaded) = self.uploads.join_next() => match uploaded {
                     Ok(uploaded) => self.uploaded(uploaded),
@@ -93,8 +95,8 @@ impl Flusher {
                         self.shared.buffer().put_ended();
                     }
                 },
-                Some(noted) = self.noting.join_next() => if let Err(error) = noted {
-                    tracing::error!(%error, "noting the offsets of a chunk failed");
+                Some(answered) = self.answering.join_next() => if let Err(error) = answered {
+                    tracing::error!(%error, "answering a chunk failed");
                 },
                 () = wait_until(next) => self.tell_late(),
                 _ = following.changed(), if has_ended => {}
@@ -246,6 +248,10 @@ impl Flusher {
         if self.proposing.is_some() || self.shared.registration.held().has_ended() {
             return;
         }
+        let epoch = self.shared.registration.origin().epoch;
+        for flight in self.flights.take_uncopied(epoch) {
+            self.lose(flight, &copies_are_gone());
+        }
         let ready = self.flights.take_ready();
         if !ready.is_empty() {
             self.proposing = Some(Box::pin(self.sequencer.propose(ready)));
@@ -263,12 +269,37 @@ impl Flusher {
             match commit::refusal(&outcome) {
                 Some(refused) => self.lose(flight, &refused),
                 None if flight.is_unstable => self.answer_unstable(flight, outcome),
-                None => {
-                    self.shared.buffer().landed(flight.bytes, flight.way);
-                    commit::answer(flight, outcome);
-                }
+                None => self.answer_stable(flight, outcome),
             }
         }
+    }
+
+    /// Answers the producers of a chunk that has its offsets, those with acks=all once what they sent
+    /// can be read.
+    fn answer_stable(&mut self, flight: Flight, outcome: Outcome) {
+        let (bytes, way, deadline) = (flight.bytes, flight.way, flight.deadline);
+        let metadata = self.sequencer.metadata.clone();
+        let (mut hidden, shown) = visible::split(&metadata, commit::answers(flight, outcome));
+        self.shared.buffer().sequenced(way);
+        if hidden.is_empty() {
+            self.shared.buffer().answered(bytes);
+        }
+        shown.into_iter().for_each(Answer::give);
+        if hidden.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.answering.spawn(async move {
+            // Cancelling it leaves those that are left behind.
+            let given = timeout_at(deadline, visible::give(&metadata, &mut hidden)).await;
+            if given.is_err() {
+                for answer in hidden {
+                    answer.waiting.failed(unanswered());
+                }
+            }
+            shared.buffer().answered(bytes);
+            shared.wake.notify_one();
+        });
     }
 
     /// Answers the producers of an unstable chunk once its offsets are noted beside it: without them
@@ -286,11 +317,14 @@ impl Flusher {
         let name = name_of(under_way.chunk);
         let shared = Arc::clone(&self.shared);
         journal.unstable_sequenced();
-        self.noting.spawn(async move {
+        self.answering.spawn(async move {
             let noted = timeout(NOTE_DEADLINE, journal.buffer().mark(name, mark)).await;
             let (bytes, way) = (flight.bytes, flight.way);
             match noted {
-                Ok(Ok(())) => commit::answer(flight, outcome),
+                Ok(Ok(())) => {
+                    let answers = commit::answers(flight, outcome);
+                    answers.into_iter().for_each(Answer::give);
+                }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the offsets of an acks=1 chunk are not noted; its producers are told");
                     commit::fail(flight, &unanswered());
@@ -329,6 +363,12 @@ impl Flusher {
 fn store_is_away() -> ProduceResult {
     let text = "The object store takes no data now; send the records again.";
     ProduceResult::refused(ErrorCode::KafkaStorageError, text)
+}
+
+fn copies_are_gone() -> ProduceResult {
+    let text =
+        "The registration under which copies of the records were made has ended; send them again.";
+    ProduceResult::refused(ErrorCode::NotLeaderOrFollower, text)
 }
 
 fn cut_off() -> ProduceResult {

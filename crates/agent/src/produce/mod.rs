@@ -54,6 +54,7 @@ mod seal;
 mod seat;
 mod settings;
 mod submission;
+mod visible;
 
 #[cfg(test)]
 mod tests;
@@ -346,7 +347,12 @@ impl ProducerConnection {
                     line: self.line(&settings, acks, &accepted.stamp),
                     bytes: accepted.bytes,
                     stamp: accepted.stamp,
-                    waiting: Waiting::new(Arc::clone(&submission), index, accepted.log_append_time),
+                    waiting: Waiting::new(
+                        Arc::clone(&submission),
+                        index,
+                        accepted.log_append_time,
+                        acks == Acks::All,
+                    ),
                     came,
                 }),
                 Err(error) => {
@@ -383,7 +389,7 @@ impl ProducerConnection {
                 line: Line::Object,
                 bytes: voided.bytes,
                 stamp: voided.stamp,
-                waiting: Waiting::new(Arc::clone(&submission), index, -1),
+                waiting: Waiting::new(Arc::clone(&submission), index, -1, false),
                 came,
             });
         let entries = entries.collect();

@@ -104,16 +104,28 @@ pub(super) struct Waiting {
     submission: Arc<Submission>,
     index: usize,
     log_append_time: Millis,
+    /// It is answered when the batch can be read (acks=all), not when it has its offsets.
+    until_visible: bool,
 }
 
 impl Waiting {
-    pub(super) fn new(submission: Arc<Submission>, index: usize, log_append_time: Millis) -> Self {
+    pub(super) fn new(
+        submission: Arc<Submission>,
+        index: usize,
+        log_append_time: Millis,
+        until_visible: bool,
+    ) -> Self {
         submission.seat.batch_taken();
         Self {
             submission,
             index,
             log_append_time,
+            until_visible,
         }
+    }
+
+    pub(super) const fn until_visible(&self) -> bool {
+        self.until_visible
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {

@@ -62,11 +62,21 @@ pub(crate) struct Copied {
 pub(crate) struct UnderWay {
     pub(crate) chunk: JournalChunkId,
     journal: AgentJournal,
+    outlives: bool,
+}
+
+impl UnderWay {
+    /// The chunk is on its way until this process has ended.
+    pub(crate) const fn outlive(&mut self) {
+        self.outlives = true;
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.journal.under_way().remove(&name_of(self.chunk));
+        if !self.outlives {
+            self.journal.under_way().remove(&name_of(self.chunk));
+        }
     }
 }
 
@@ -167,6 +177,7 @@ impl AgentJournal {
         UnderWay {
             chunk,
             journal: self.clone(),
+            outlives: false,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use tokio::time::{sleep, timeout};
 
 use alluvium_cluster::Metadata;
@@ -99,22 +100,43 @@ async fn restart(rig: Rig, disk: &ForgetfulDisk, min_copies: usize) -> Rig {
 #[tokio::test]
 async fn one_copy_is_acknowledged_before_the_store_has_it_and_read_when_it_has() {
     let (rig, mood, _dir) = rig(&ForgetfulDisk::default(), 2).await;
-    let topic = rig.topic("t", 1, &[]).await;
-    let at = TopicPartition::new(topic, 0);
+    let topic = rig.topic("t", 2, &[]).await;
+    let (at, apart) = (TopicPartition::new(topic, 0), TopicPartition::new(topic, 1));
     let files = mood.files();
     mood.hold(0);
     let settler = rig.settler();
     let keeper = keeper(&rig);
     assert_eq!(send_weak(&rig, at, batch(&["weak"])).await, 0);
     mood.begun(files + 1).await;
-    // Acknowledged, and not to be read; acks=all behind it waits for its turn as well.
-    assert_eq!(rig.append(at, batch(&["strong"])).await, 1);
+    // Acknowledged, and not to be read. What comes behind it with acks=all has its offset at once, and
+    // is answered when it can be read.
+    let next_offset = || {
+        let read = |state: &State| state.partition(at).unwrap().next_offset();
+        rig.metadata.read(read)
+    };
+    let mut strong = futures::stream::FuturesOrdered::new();
+    for offset in 1..8 {
+        strong.push_back(rig.append(at, batch(&["strong"])));
+        while next_offset() <= offset {
+            let early = timeout(Duration::from_millis(5), strong.next()).await;
+            assert!(early.is_err(), "answered before the high watermark");
+        }
+    }
+    let early = timeout(Duration::from_millis(100), strong.next()).await;
+    assert!(early.is_err(), "answered before the high watermark");
+    // Who has nothing to do with it does not wait.
+    for offset in 0..4 {
+        let other = timeout(PATIENCE, rig.append(apart, batch(&["apart"]))).await;
+        assert_eq!(other, Ok(offset));
+    }
     assert_eq!(high_watermark(&rig, at), 0);
     assert!(decode(&rig.read_from(at, 0).await).is_empty());
     mood.free();
-    until("the chunk is settled", || high_watermark(&rig, at) == 2).await;
+    let answered: Vec<i64> = timeout(PATIENCE, strong.collect()).await.unwrap();
+    assert_eq!(answered, (1..8).collect::<Vec<_>>());
+    assert_eq!(high_watermark(&rig, at), 8);
     assert_eq!(
-        values(&rig.read_all(at, usize::MAX).await),
+        values(&rig.read_all(at, usize::MAX).await)[..2],
         ["weak", "strong"]
     );
     // The buffer lets it go once that is applied.
