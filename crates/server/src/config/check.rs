@@ -36,7 +36,7 @@ impl Config {
         if self.has(Role::Agent) {
             self.kafka.check(mode, errors);
             self.flush.check(errors);
-            self.journal.check(errors);
+            self.journal.check(self.flush.chunk_bytes, errors);
             self.settle.check(errors);
             self.compaction.check(errors);
             self.check_memory(errors);

@@ -12,7 +12,7 @@ section! {
     pub struct Journal in "journal." {
         /// Its folder. Unset, it is `journal` in `data_dir`.
         dir: Option<PathBuf> = None,
-        /// Most bytes on disk, from 64MiB. While the object store takes nothing, producers on the lane
+        /// Most bytes on disk, from 64MiB and eight times `flush.chunk_bytes`. While the object store takes nothing, producers on the lane
         /// `auto` go on until it is full. 0 turns it off: acks=1 is then as acks=all.
         bytes: ByteSize = ByteSize(1 << 30),
         /// Bytes of the newest chunks that stay in memory, for readers and for settling. Unset, it is 3%
@@ -26,11 +26,18 @@ section! {
 }
 
 impl Journal {
-    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
+    /// Chunks of `chunk_bytes` must have room in the buffer several times over: it takes none while it
+    /// has not.
+    pub(super) fn check(&self, chunk_bytes: ByteSize, errors: &mut Vec<ConfigError>) {
         if (1..64 << 20).contains(&self.bytes.0) {
             errors.push(ConfigError::of(
                 "journal.bytes",
                 "is less than 64MiB and not 0",
+            ));
+        } else if (1..chunk_bytes.0.saturating_mul(8)).contains(&self.bytes.0) {
+            errors.push(ConfigError::of(
+                "journal.bytes",
+                "is less than eight times flush.chunk_bytes: chunks would hardly find room in it",
             ));
         }
         if self.min_copies.is_some_and(|copies| copies.get() > 5) {

@@ -156,6 +156,18 @@ fn every_error_is_told_at_once() {
 }
 
 #[test]
+fn a_journal_that_would_hold_hardly_a_chunk_is_refused() {
+    let told = |bytes: &str| {
+        let text = format!("[flush]\nchunk_bytes = \"16MiB\"\n[journal]\nbytes = \"{bytes}\"");
+        let reason = "journal.bytes: is less than eight times flush.chunk_bytes";
+        let found = load(&text).err().map(|errors| errors.0).unwrap_or_default();
+        found.iter().any(|error| error.to_string().contains(reason))
+    };
+    assert!(told("127MiB"));
+    assert!(!told("128MiB") && !told("0"));
+}
+
+#[test]
 fn later_layers_win() {
     let (_dir, mut sources) = file("[flush]\ninterval = \"1s\"\n[kafka]\n\"num.partitions\" = 2");
     let flush = |sources: &Sources| {
