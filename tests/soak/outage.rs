@@ -1,7 +1,8 @@
 //! The store is switched off under load, for as long as one likes.
 
 use std::fs;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -27,78 +28,107 @@ fn count(acks: &[f64], from: f64, to: f64) -> usize {
     acks.iter().filter(|at| (from..to).contains(*at)).count()
 }
 
+/// A server whose store can be switched off, and a checked load.
+struct Outage {
+    dir: tempfile::TempDir,
+    server: Server,
+    begun: Instant,
+}
+
+impl Outage {
+    fn new(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = ServerOptions::new(&dir.path().join("data"));
+        options.store = Some(format!(
+            "sick:zero,seed=1,off-file={}:file://{}",
+            dir.path().join("off").display(),
+            dir.path().join("objects").display()
+        ));
+        for setting in settings {
+            options = options.set(setting);
+        }
+        Self {
+            server: Server::start(options),
+            dir,
+            begun: Instant::now(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Begins a load of so many seconds.
+    fn load(&mut self, seconds: u64, arguments: &[&str]) -> Child {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_alluvium"));
+        check.args(["check", "--bootstrap", &self.server.address()]);
+        check.args(["--duration", &format!("{seconds}s"), "--topic", "loaded"]);
+        check.args(["--producers", "4", "--consumers", "2", "--history"]);
+        check.arg(self.path("history")).args(arguments);
+        let check = spawn(check);
+        let server = &self.server;
+        wait_until("the load", || {
+            server.tool(&["topic", "list"]).contains("loaded")
+        });
+        self.begun = Instant::now();
+        check
+    }
+
+    /// Seconds since the load began.
+    fn now(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    fn switch(&self, on: bool) -> f64 {
+        let switch = self.path("off");
+        if on {
+            fs::remove_file(&switch).unwrap();
+        } else {
+            fs::write(&switch, "").unwrap();
+        }
+        self.now()
+    }
+
+    /// When batches were acknowledged, once the load is judged and the store was really off.
+    fn judge(&self, check: Child) -> Vec<f64> {
+        let verdict = output(check, "alluvium check");
+        assert!(verdict.contains("no anomaly"), "{verdict}");
+        let log = self.server.log();
+        assert!(log.contains("switched off"), "never off:\n{log}");
+        acks(&fs::read_to_string(self.path("history")).unwrap())
+    }
+}
+
 /// `ALLUVIUM_OUTAGE_SECONDS` makes it longer.
 #[test]
 fn producers_go_on_while_the_store_is_off_and_everything_resumes() {
     let off_seconds = seconds("ALLUVIUM_OUTAGE_SECONDS", 15);
-    let dir = tempfile::tempdir().unwrap();
-    let switch = dir.path().join("off");
-    let mut options = ServerOptions::new(&dir.path().join("data"));
-    options.store = Some(format!(
-        "sick:zero,seed=1,off-file={}:file://{}",
-        switch.display(),
-        dir.path().join("objects").display()
-    ));
-    let server = Server::start(options.set("settle.interval=2s"));
-    let address = server.address();
+    let mut outage = Outage::new(&["settle.interval=2s"]);
     // Read from the store before, so that it is cached, and again while the store is off.
-    server.tool(&[
-        "topic",
-        "create",
-        "cached",
-        "--config",
-        "alluvium.lane=object",
-    ]);
+    let lane = "alluvium.lane=object";
+    outage
+        .server
+        .tool(&["topic", "create", "cached", "--config", lane]);
     let lines: String = (0..200)
         .map(|number| format!("record {number}\n"))
         .collect();
-    let given = dir.path().join("records");
+    let given = outage.path("records");
     fs::write(&given, &lines).unwrap();
-    server.tool(&["produce", "cached", "--file", given.to_str().unwrap()]);
-    let read = || server.tool(&["consume", "cached", "--from-beginning", "--exit-at-end"]);
-    assert_eq!(read().lines().count(), 200);
+    produce(&outage.server, &given);
+    assert_eq!(read(&outage.server), 200);
 
-    let history = dir.path().join("history");
-    let mut check = Command::new(env!("CARGO_BIN_EXE_alluvium"));
-    let duration = format!("{}s", 2 * HEALTHY + off_seconds);
-    check.args([
-        "check",
-        "--bootstrap",
-        &address,
-        "--duration",
-        &duration,
-        "--pause",
-        "20ms",
-    ]);
-    check.args([
-        "--producers",
-        "4",
-        "--consumers",
-        "2",
-        "--topic",
-        "loaded",
-        "--history",
-    ]);
-    check.arg(&history);
-    let check = spawn(check);
-    wait_until("the load", || {
-        server.tool(&["topic", "list"]).contains("loaded")
-    });
-    let begun = Instant::now();
+    let check = outage.load(2 * HEALTHY + off_seconds, &["--pause", "20ms"]);
     sleep(Duration::from_secs(HEALTHY));
-    fs::write(&switch, "").unwrap();
-    let off_at = begun.elapsed().as_secs_f64();
+    let off_at = outage.switch(false);
     let mut reads = 0;
-    while begun.elapsed().as_secs_f64() < off_at + Duration::from_secs(off_seconds).as_secs_f64() {
+    while outage.now() < off_at + Duration::from_secs(off_seconds).as_secs_f64() {
         sleep(Duration::from_secs(2));
-        assert_eq!(read().lines().count(), 200, "what is cached stays readable");
+        let cached = read(&outage.server);
+        assert_eq!(cached, 200, "what is cached stays readable");
         reads += 1;
     }
-    fs::remove_file(&switch).unwrap();
-    let on_at = begun.elapsed().as_secs_f64();
-    let verdict = output(check, "alluvium check");
-    assert!(verdict.contains("no anomaly"), "{verdict}");
-    let acks = acks(&fs::read_to_string(&history).unwrap());
+    let on_at = outage.switch(true);
+    let acks = outage.judge(check);
     let (before, off, after) = (
         count(&acks, 0.0, off_at),
         count(&acks, off_at + 1.0, on_at),
@@ -109,10 +139,52 @@ fn producers_go_on_while_the_store_is_off_and_everything_resumes() {
          off, {after} after it; {reads} readings of what was cached",
         on_at - off_at
     );
-    assert!(
-        server.log().contains("switched off"),
-        "the store was never off:\n{}",
-        server.log()
+    assert!(before > 50 && off > 50 && after > 50);
+}
+
+fn produce(server: &Server, file: &Path) {
+    server.tool(&["produce", "cached", "--file", file.to_str().unwrap()]);
+}
+
+fn read(server: &Server) -> usize {
+    let read = server.tool(&["consume", "cached", "--from-beginning", "--exit-at-end"]);
+    read.lines().count()
+}
+
+/// Bytes of a batch of the load that spends the budget.
+const LARGE: u64 = 20 * 16_000;
+
+#[test]
+fn past_the_budget_producers_are_slowed_until_the_store_is_back() {
+    let limit = 256;
+    let mut outage = Outage::new(&[
+        "settle.interval=2s",
+        "journal.bytes=64MiB",
+        "flush.chunk_bytes=2MiB",
+        &format!("memory.limit={limit}MiB"),
+    ]);
+    let large = ["--batch", "20", "--record-bytes", "16000"];
+    let check = outage.load(2 * HEALTHY + 40, &large);
+    sleep(Duration::from_secs(HEALTHY));
+    let off_at = outage.switch(false);
+    let mut memory = 0;
+    while outage.now() < off_at + 30.0 {
+        sleep(Duration::from_millis(500));
+        memory = memory.max(outage.server.resident_bytes() >> 20);
+    }
+    let on_at = outage.switch(true);
+    let acks = outage.judge(check);
+    let mebibytes = |batches: usize| (batches as u64 * LARGE) >> 20;
+    let before = count(&acks, 0.0, off_at);
+    let kept = mebibytes(count(&acks, off_at + 1.0, on_at));
+    let slowed = count(&acks, on_at - 10.0, on_at);
+    let after = count(&acks, on_at + 1.0, f64::MAX);
+    eprintln!(
+        "{before} batches of {LARGE} bytes acknowledged in {off_at:.0} s before; {kept} MiB while the \
+         store was off, {slowed} batches in the last 10 s of it; {after} after it; {memory} MiB of memory"
     );
-    assert!(before > 50 && off > 50 && after > 50, "{verdict}");
+    // They went on until what the buffer holds was spent, and no further.
+    assert!((16..=64).contains(&kept) && slowed < 4);
+    assert!(before > 50 && after > 50);
+    assert!(memory < limit + 96, "{memory} MiB");
 }
