@@ -35,7 +35,7 @@ pub(crate) struct FsckArgs {
     /// Also read every object that a manifest names, and check every byte of it.
     #[arg(long)]
     deep: bool,
-    /// Delete orphans: objects that nothing names and that are older than an hour. Nothing else is
+    /// Delete orphans: objects that nothing names, older than an hour and a half. Nothing else is
     /// changed.
     #[arg(long)]
     repair: bool,

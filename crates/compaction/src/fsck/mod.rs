@@ -40,8 +40,9 @@ pub use repair::{Repaired, repair};
 pub use report::{Counts, Report};
 
 /// An object that no manifest names is an orphan when it was written so long before the archive's last
-/// file, by the store's clock. Younger ones may yet be named.
-pub const ORPHAN_AGE: Millis = 2 * limits::CHUNK_AGE_MILLIS;
+/// file, by the store's clock. Younger ones may yet be named, or the sweeper, which takes them after an
+/// hour, has not come by yet.
+pub const ORPHAN_AGE: Millis = 3 * limits::CHUNK_AGE_MILLIS;
 
 /// Sweepers need a moment: a dead object is late so long after its grace.
 const LATE: Millis = 5 * 60 * 1000;

@@ -218,8 +218,10 @@ async fn an_object_of_another_length_is_named() {
 async fn orphans_are_found_by_the_stores_clock_and_repaired() {
     let world = World::new().await;
     let old = ObjectId(u128::MAX);
-    world.shelf.put_at(&key(old), "old", NOW - HOUR - 1);
-    world.shelf.put_at(&key(ObjectId(1)), "young", NOW - HOUR);
+    world.shelf.put_at(&key(old), "old", NOW - ORPHAN_AGE - 1);
+    world
+        .shelf
+        .put_at(&key(ObjectId(1)), "young", NOW - ORPHAN_AGE);
     world.shelf.put_at("backup/notes", "not ours", 0);
     let report = world.check().await;
     assert_eq!(kinds(&report), ["orphan"]);
