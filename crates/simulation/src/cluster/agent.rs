@@ -208,8 +208,6 @@ async fn connect(
         port: 9092,
         zone: Some(format!("zone-{}", machine % 2)),
         flush_interval: Duration::from_millis(50),
-        // Some of them must fit into the buffer at once, or it is not used.
-        chunk_bytes: 256 << 10,
         settle_interval: Duration::from_secs(1),
         settle_bytes: 64 << 10,
         recent_bytes: 256 << 10,
