@@ -168,6 +168,10 @@ impl Flights {
             }
             _ => false,
         };
+        // Looked for in every round, and hardly ever there.
+        if !self.queue.iter().any(is_uncopied) {
+            return Vec::new();
+        }
         let (taken, left) = std::mem::take(&mut self.queue)
             .into_iter()
             .partition::<Vec<_>, _>(is_uncopied);

@@ -12,9 +12,8 @@ use super::commit::Answer;
 /// Which answers must wait, and which not, as this node sees it.
 pub(super) fn split(metadata: &Metadata, answers: Vec<Answer>) -> (Vec<Answer>, Vec<Answer>) {
     metadata.read(|state| {
-        let mut answers = answers.into_iter();
         answers
-            .by_ref()
+            .into_iter()
             .partition(|answer| is_hidden(state, answer))
     })
 }
