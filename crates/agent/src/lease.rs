@@ -1,5 +1,6 @@
 //! Keeps the agent registered: renews the lease, registers again when it has ended, and announces after
-//! each registration where other agents reach this one.
+//! each registration where other agents reach this one. Between renewals it holds a line to the leader,
+//! which breaks when this process dies.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use alluvium_cluster::{Metadata, ProposeError, Renewal};
+use alluvium_cluster::{Line, Metadata, ProposeError, Renewal};
 use alluvium_metadata::{
     AgentOrigin, AnnounceAgent, Change, Command, Outcome, RegisterAgent, Standing, State,
 };
@@ -92,6 +93,8 @@ impl Lease {
             clock,
             lease: FIRST,
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
+            line: None,
+            dialled: None,
             replaced: false,
             over: told,
         };
@@ -143,6 +146,10 @@ struct Keeper {
     clock: Arc<dyn Clock>,
     lease: Duration,
     backoff: Backoff,
+    /// To the leader, for this registration.
+    line: Option<(AgentOrigin, Line)>,
+    /// When one was asked for last.
+    dialled: Option<Instant>,
     /// Another process lives under this identity.
     replaced: bool,
     over: watch::Sender<Option<String>>,
@@ -170,6 +177,7 @@ impl Keeper {
             }
             let paused = sleep(pause);
             tokio::pin!(paused);
+            let mut line = self.line.take();
             loop {
                 tokio::select! {
                     biased;
@@ -180,9 +188,14 @@ impl Keeper {
                             break;
                         }
                     }
+                    () = broken(&mut line) => {
+                        line = None;
+                        break;
+                    }
                     () = &mut paused => break,
                 }
             }
+            self.line = line;
         }
     }
 
@@ -211,6 +224,7 @@ impl Keeper {
                     return self.failed("not announced to the other agents yet", &error);
                 }
                 self.backoff.reset();
+                self.attend(origin).await;
                 // Of what is left: the answer may have taken a while.
                 until.saturating_duration_since(Instant::now()) / 3
             }
@@ -221,6 +235,22 @@ impl Keeper {
             Ok(Err(error)) => self.failed("the lease is not renewed yet", &error),
             Err(_) => self.failed("the lease is not renewed yet", &ProposeError::TimedOut),
         }
+    }
+
+    /// Has a line to whoever leads now. The next renewal must not wait for it, and one that breaks at
+    /// once is not had again at once.
+    async fn attend(&mut self, origin: AgentOrigin) {
+        let most = self.lease / 4;
+        let line = self.line.take().filter(|(of, _)| *of == origin);
+        if line.is_none() {
+            if self.dialled.is_some_and(|at| at.elapsed() < most) {
+                return;
+            }
+            self.dialled = Some(Instant::now());
+        }
+        let attend = self.metadata.attend(origin, line.map(|(_, line)| line));
+        let line = timeout(most, attend).await.ok().flatten();
+        self.line = line.map(|line| (origin, line));
     }
 
     /// Tells the others what holds for this registration, once.
@@ -328,6 +358,14 @@ fn seen(state: &State, origin: AgentOrigin, register: &RegisterAgent) -> Seen {
             Seen::Ended
         }
         _ => Seen::Current,
+    }
+}
+
+/// Resolves when a line that there is breaks.
+async fn broken(line: &mut Option<(AgentOrigin, Line)>) {
+    match line {
+        Some((_, line)) => line.broken().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,8 +1,12 @@
 //! What comes back to whoever proposes or renews.
 
+use std::fmt;
 use std::time::Duration;
 
+use futures::StreamExt;
+
 use alluvium_metadata::Outcome;
+use alluvium_transport::Incoming;
 
 /// A command that was committed and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,26 @@ pub enum Renewal {
     },
     /// The registration was ended or is not the current one: register again.
     Ended,
+}
+
+/// An agent's open line to the leader, by whose end the leader learns that the process has died.
+/// Closed when dropped.
+pub struct Line {
+    pub(crate) leader: String,
+    pub(crate) stream: Incoming,
+}
+
+impl Line {
+    /// Resolves when the line has broken: the lease must be renewed now.
+    pub async fn broken(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line to {}", self.leader)
+    }
 }
 
 /// Why it is not known that a command was applied. All are worth trying again.

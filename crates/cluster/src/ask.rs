@@ -5,10 +5,10 @@ use std::time::Duration;
 use alluvium_metadata::AgentOrigin;
 use alluvium_transport::Lane;
 
-use crate::applied::{ProposeError, Renewal};
+use crate::applied::{Line, ProposeError, Renewal};
 use crate::leader::{Asking, LeaderClient};
 use crate::members::{ChangeError, MembershipChange};
-use crate::rpc::{Answer, Request};
+use crate::rpc::{Answer, Envelope, Request};
 use crate::status::ClusterStatus;
 
 /// A few bytes there and back.
@@ -50,6 +50,33 @@ pub(crate) async fn renew(
         }
         Answer::Ended => Ok((Renewal::Ended, 0)),
         _ => Err(unexpected()),
+    }
+}
+
+/// Opens an agent's line to the leader, which has just renewed its lease, unless `line` is one. `None`
+/// where none can be had now, or none is needed.
+pub(crate) async fn attend(
+    leader: &LeaderClient,
+    origin: AgentOrigin,
+    line: Option<Line>,
+) -> Option<Line> {
+    let address = leader.answered()?;
+    if line.as_ref().is_some_and(|line| line.leader == address) {
+        return line;
+    }
+    let request = Envelope::new(leader.identity(), Request::Attend { origin }).encode();
+    let opened = leader
+        .transport()
+        .open(&address, QUICK.lane, request, QUICK.within);
+    match opened.await {
+        Ok(stream) => Some(Line {
+            leader: address,
+            stream,
+        }),
+        Err(error) => {
+            tracing::debug!(%error, "no line to the leader");
+            None
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use alluvium_metadata::{AgentOrigin, Change, Command, State};
 
-use crate::applied::{Applied, ProposeError, Renewal};
+use crate::applied::{Applied, Line, ProposeError, Renewal};
 use crate::barrier::Barriers;
 use crate::checkpoint::LogPosition;
 use crate::leader::LeaderClient;
@@ -185,6 +185,15 @@ impl Metadata {
             ask::renew(&link.leader, origin, self.view.next_index()).await?;
         self.view.announce(next_index);
         Ok(renewal)
+    }
+
+    /// The agent's line to the leader: `line` if it is one, or a new one. `None` where none can be had
+    /// now, or none is needed, because the leader is this process. Waits a second at most.
+    pub async fn attend(&self, origin: AgentOrigin, line: Option<Line>) -> Option<Line> {
+        match &self.log {
+            Log::None => None,
+            Log::Quorum(link) => ask::attend(&link.leader, origin, line).await,
+        }
     }
 
     /// How the cluster does, as its leader sees it.

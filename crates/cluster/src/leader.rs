@@ -53,6 +53,8 @@ struct Known {
     leader: Option<LeaderHint>,
     nodes: Vec<String>,
     silent: Option<(String, Instant)>,
+    /// Who answered last as a leader does; `None` for the voter in this process.
+    answered: Option<String>,
 }
 
 /// How to ask.
@@ -252,9 +254,7 @@ impl LeaderClient {
             Answer::Unavailable(reason) => Reply::NotTaken(reason),
             Answer::Unknown(reason) => Reply::Unknown(reason),
             answer => {
-                if let Some(address) = address {
-                    self.led(address);
-                }
+                self.led(address);
                 Reply::Answer(answer)
             }
         }
@@ -358,9 +358,20 @@ impl LeaderClient {
         });
     }
 
+    /// The node that answered last as a leader does, unless it is the voter in this process.
+    pub(crate) fn answered(&self) -> Option<String> {
+        self.known.borrow().answered.clone()
+    }
+
     /// This node answered as a leader does.
-    fn led(&self, address: &str) {
+    fn led(&self, address: Option<&str>) {
         self.known.send_if_modified(|known| {
+            if known.answered.as_deref() != address {
+                known.answered = address.map(str::to_owned);
+            }
+            let Some(address) = address else {
+                return false;
+            };
             known.silent = None;
             if known.leader.is_none() {
                 known.leader = Some(LeaderHint {

@@ -101,7 +101,7 @@ mod testing;
 mod view;
 mod voter_id;
 
-pub use applied::{Applied, ProposeError, Renewal};
+pub use applied::{Applied, Line, ProposeError, Renewal};
 pub use archive::ArchiveConfig;
 pub use client::Metadata;
 pub use forming::{FormError, Formed, Hello, HelloAnswer};

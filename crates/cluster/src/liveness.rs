@@ -4,8 +4,13 @@
 //! leader has the registration ended. Renewals are in the leader's memory only: a new leader gives
 //! every agent a full lease, and so does one that was not running itself for a while. A lease decides
 //! whom clients are sent to. Who may write is decided by the epoch, in the log.
+//!
+//! An agent also holds a line open to the leader, on which nothing is said. When its process dies, its
+//! system closes the line, and the rest of its lease is cut to a [short one](Leases::left): clients need
+//! not wait for a whole lease. An agent that lives sees the line close too and renews.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +36,23 @@ const REMEMBERED_MILLIS: i64 = 24 * 3_600 * 1_000;
 pub(crate) struct Leases {
     lease: Duration,
     agents: Mutex<BTreeMap<(AgentId, AgentEpoch), Renewed>>,
+    /// The newest line of each agent that opened one.
+    lines: Mutex<BTreeMap<(AgentId, AgentEpoch), u64>>,
+    next_line: AtomicU64,
+}
+
+/// An agent's open line. It has left when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Line {
+    leases: Arc<Leases>,
+    agent: (AgentId, AgentEpoch),
+    number: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.leases.left(self.agent, self.number);
+    }
 }
 
 /// What the leader knows of an agent.
@@ -47,6 +69,36 @@ impl Leases {
         Self {
             lease,
             agents: Mutex::default(),
+            lines: Mutex::default(),
+            next_line: AtomicU64::new(0),
+        }
+    }
+
+    /// An agent that is registered opens a line; it takes the place of one that it had.
+    pub(crate) fn attend(self: &Arc<Self>, origin: AgentOrigin) -> Line {
+        let (agent, number) = (key(origin), self.next_line.fetch_add(1, Ordering::Relaxed));
+        self.lines().insert(agent, number);
+        Line {
+            leases: Arc::clone(self),
+            agent,
+            number,
+        }
+    }
+
+    /// A line closed. If the agent has no newer one, a quarter is left of its lease: time enough to
+    /// renew it over a new connection.
+    fn left(&self, agent: (AgentId, AgentEpoch), number: u64) {
+        let mut lines = self.lines();
+        if lines.get(&agent) != Some(&number) {
+            return;
+        }
+        lines.remove(&agent);
+        drop(lines);
+        let Some(since) = Instant::now().checked_sub(self.lease - self.lease / 4) else {
+            return;
+        };
+        if let Some(renewed) = self.agents().get_mut(&agent) {
+            renewed.since = renewed.since.min(since);
         }
     }
 
@@ -81,6 +133,7 @@ impl Leases {
         let mut agents = self.agents();
         let known: BTreeSet<_> = current.iter().copied().map(key).collect();
         agents.retain(|agent, _| known.contains(agent));
+        self.lines().retain(|agent, _| known.contains(agent));
         let fresh = Renewed {
             since: now,
             asked: None,
@@ -97,6 +150,11 @@ impl Leases {
 
     fn agents(&self) -> MutexGuard<'_, BTreeMap<(AgentId, AgentEpoch), Renewed>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never held while `agents` is waited for.
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<(AgentId, AgentEpoch), u64>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,6 +264,29 @@ mod tests {
         assert_eq!(leases.expired(&[busy, again]), []);
         assert!(leases.of(quiet).is_none());
         assert_eq!(leases.of(busy).unwrap().asked.unwrap().1, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_closes_its_line_and_does_not_renew_ends_sooner() {
+        let leases = Arc::new(Leases::new(LEASE));
+        let (dead, alive, moved) = (origin(1, 1), origin(2, 2), origin(3, 3));
+        let all = [dead, alive, moved];
+        for one in all {
+            leases.renew(one, 0);
+        }
+        let lines = all.map(|one| leases.attend(one));
+        let newer = leases.attend(moved);
+        sleep(LEASE / 4).await;
+        drop(lines);
+        leases.renew(alive, 0);
+        assert_eq!(leases.expired(&all), []);
+        sleep(LEASE / 4 + TICK).await;
+        assert_eq!(leases.expired(&all), [dead]);
+        // A lease that has less left than a line gives is not made longer by it.
+        leases.renew(alive, 0);
+        sleep(LEASE - LEASE / 4).await;
+        drop(newer);
+        assert_eq!(leases.expired(&all), [dead, moved]);
     }
 
     #[tokio::test(start_paused = true)]

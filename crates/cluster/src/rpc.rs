@@ -2,7 +2,7 @@
 //!
 //! A request is an [`Envelope`]: the sender's version of this protocol, the cluster it believes to
 //! speak to, and the [`Request`]. It is answered by an [`Answer`]; a [`Request::Subscribe`] by a stream
-//! of [`FeedMessage`]. All are postcard. A new variant goes to the end of its enum and a variant's
+//! of [`FeedMessage`], a [`Request::Attend`] by one that is silent. All are postcard. A new variant goes to the end of its enum and a variant's
 //! fields never change, so that two neighbouring releases understand what both know; what one does
 //! not know it refuses by name.
 //!
@@ -107,8 +107,13 @@ pub(crate) enum Request {
     Form {
         nodes: Vec<String>,
     },
-    /// Opens a stream.
+    /// Opens a stream of [`FeedMessage`].
     Subscribe(Subscribe),
+    /// To the leader. Opens a stream that stays silent; by its end the leader sees that the agent's
+    /// process has died, and the agent that it has to renew its lease.
+    Attend {
+        origin: AgentOrigin,
+    },
 }
 
 /// Asks for everything that is committed from `next_index` on.

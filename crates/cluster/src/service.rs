@@ -4,10 +4,12 @@
 //! this cluster, and that it is of a bearable size.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use alluvium_metadata::AgentOrigin;
@@ -147,8 +149,8 @@ impl NodeService {
                 Err(error) => self.not_leader(error),
             },
             Request::Form { nodes } => Answer::Formed(self.quorum.form(nodes).await),
-            Request::Subscribe(_) => {
-                return Err(Refused("a subscription is opened, not called".to_owned()));
+            Request::Subscribe(_) | Request::Attend { .. } => {
+                return Err(Refused("a stream is opened, not called".to_owned()));
             }
         })
     }
@@ -200,6 +202,21 @@ impl NodeService {
             lease_millis: u64::try_from(self.leases.lease().as_millis()).unwrap_or(u64::MAX),
             next_index,
         }
+    }
+
+    /// A stream that says nothing and holds an agent's line.
+    fn attend(&self, origin: AgentOrigin) -> Result<Answers, Refused> {
+        if !self.leads() || !self.is_current(origin) {
+            return Err(Refused(
+                "a line is for an agent that has just renewed its lease here".to_owned(),
+            ));
+        }
+        let line = self.leases.attend(origin);
+        let silent = stream::poll_fn(move |_| {
+            let _held = &line;
+            Poll::<Option<Bytes>>::Pending
+        });
+        Ok(silent.boxed())
     }
 
     /// Whether a registration is an agent's last one and has not ended.
@@ -313,6 +330,10 @@ impl Service for NodeService {
         match envelope.request {
             // It is told which cluster this is in the stream itself.
             Request::Subscribe(subscribe) => Ok(feed::subscribe(self.source.clone(), &subscribe)),
+            Request::Attend { origin } => {
+                self.check(envelope.identity)?;
+                self.attend(origin)
+            }
             _ => Err(Refused("this request opens no stream".to_owned())),
         }
     }

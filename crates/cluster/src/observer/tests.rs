@@ -254,6 +254,44 @@ async fn a_lease_that_is_not_renewed_ends_and_one_that_is_does_not() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_line_closes_ends_soon_unless_it_renews() {
+    let _seeded = one_thread();
+    let mut cluster = Cluster::of(3).await;
+    let observer = cluster.observer("agent").await;
+    let metadata = observer.metadata();
+    // A new leader begins with full leases when it first looks.
+    sleep(cluster.lease / 4).await;
+    let mut agents = Vec::new();
+    for identity in [1, 2] {
+        let Outcome::AgentRegistered(origin) =
+            metadata.propose(register(identity)).await.unwrap().outcome
+        else {
+            panic!("not registered");
+        };
+        metadata.renew(origin).await.unwrap();
+        let line = metadata.attend(origin, None).await.unwrap();
+        agents.push((origin, line));
+    }
+    let (dead, line) = agents.pop().unwrap();
+    let (alive, other) = agents.pop().unwrap();
+    drop((line, other));
+    metadata.renew(alive).await.unwrap();
+    sleep(cluster.lease / 2).await;
+    assert_eq!(metadata.renew(dead).await.unwrap(), Renewal::Ended);
+    assert_ne!(metadata.renew(alive).await.unwrap(), Renewal::Ended);
+    // A line that is one stays; that of a leader that dies breaks, and the next leader has another.
+    let line = metadata.attend(alive, None).await;
+    let mut line = metadata.attend(alive, line).await.unwrap();
+    assert!(timeout(cluster.lease, line.broken()).await.is_err());
+    metadata.renew(alive).await.unwrap();
+    cluster.kill(cluster.leader().await);
+    timeout(cluster.lease, line.broken()).await.unwrap();
+    metadata.renew(alive).await.unwrap();
+    let mut line = metadata.attend(alive, None).await.unwrap();
+    assert!(timeout(cluster.lease, line.broken()).await.is_err());
+}
+
 fn begin(identity: Identity) -> Bytes {
     FeedMessage::Begin {
         identity,

@@ -1,3 +1,5 @@
+use alluvium_types::{AgentEpoch, AgentId};
+
 use super::*;
 
 fn envelope(request: Request) -> Envelope {
@@ -16,6 +18,12 @@ fn a_request_is_read_as_it_was_sent() {
             commands: vec![Bytes::from_static(b"one"), Bytes::new()],
         },
         Request::ReadIndex,
+        Request::Attend {
+            origin: AgentOrigin {
+                agent: AgentId(7),
+                epoch: AgentEpoch(3),
+            },
+        },
         Request::Subscribe(Subscribe {
             identity: None,
             next_index: u64::MAX,
