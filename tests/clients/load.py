@@ -1,8 +1,9 @@
 """An idempotent acks=all load that survives the death of the server.
 
-usage: load.py ADDRESS TOPIC PRODUCER PARTITIONS
+usage: load.py ADDRESS TOPIC PRODUCER PARTITIONS [PAUSE]
 
-Sends numbered records of all sizes up to 1.5 KB (padded with "~") until SIGTERM, then flushes.
+Sends numbered records of all sizes up to 1.5 KB (padded with "~") until SIGTERM, then flushes. PAUSE is
+in seconds, after every tenth record: 0.01, a firehose, unless given.
 Prints, a line each, without the padding:
   ack PARTITION OFFSET VALUE     the server acknowledged it
   refused VALUE                  the server refused it (oversized ones, mixed in on purpose)
@@ -16,6 +17,7 @@ import time
 from confluent_kafka import KafkaError, Producer
 
 address, topic, name, partitions = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+pause = float(sys.argv[5]) if len(sys.argv) > 5 else 0.01
 producer = Producer(
     {
         "bootstrap.servers": address,
@@ -81,6 +83,6 @@ while running:
     producer.poll(0)
     unruly.poll(0)
     if number % 10 == 0:
-        time.sleep(0.01)
+        time.sleep(pause)
 producer.flush(120)
 unruly.flush(120)

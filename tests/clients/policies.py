@@ -82,7 +82,7 @@ class Topic:
             future.result(30)
 
     def until(self, what, holds, nudge=None):
-        """Waits; `nudge` is a record sent twice a second meanwhile. Seconds it took."""
+        """Waits; `nudge` makes a record that is sent twice a second meanwhile. Seconds it took."""
         begun = time.monotonic()
         while True:
             value = holds()
@@ -90,7 +90,7 @@ class Topic:
                 return round(time.monotonic() - begun, 1)
             assert time.monotonic() - begun < PATIENCE, f"{self.name}: gave up waiting for {what}"
             if nudge:
-                self.send([nudge])
+                self.send([nudge()])
             time.sleep(0.5)
 
 
@@ -98,12 +98,21 @@ def now():
     return int(time.time() * 1000)
 
 
+def nudge():
+    return (b"nudge", b"", None)
+
+
+def old_nudge():
+    """Apache Kafka cleans several segments into one, which is as young as its youngest record."""
+    return (b"nudge", b"", now() - HOUR)
+
+
 def retention_by_time(address):
     topic = Topic(address, "retention-by-time", ROLL | {"retention.ms": "4000"})
     topic.send([(None, b"old", now() - HOUR)] * 10)
     time.sleep(0.6)
     topic.send([(None, b"young", now() + HOUR // 2)])
-    topic.until("the old records to go", lambda: topic.bounds()[0] == 10, (None, b"nudge", None))
+    topic.until("the old records to go", lambda: topic.bounds()[0] == 10, lambda: (None, b"nudge", None))
     # A time in the future keeps a record, and what lies behind it, for longer.
     time.sleep(6)
     low, _ = topic.bounds()
@@ -155,7 +164,6 @@ def compaction(address):
     for round in range(3):
         topic.send([(f"key-{key}".encode(), f"{round}".encode(), None) for key in range(5)])
     topic.send([(b"key-0", None, None)])
-    nudge = (b"nudge", b"", None)
     keys = lambda: [record for record in topic.read() if record[1] != "nudge"]  # noqa: E731
     kept = [(10 + key, f"key-{key}", "2") for key in range(1, 5)]
     with_tombstone = kept + [(15, "key-0", None)]
@@ -180,12 +188,12 @@ def lag(address):
     topic = Topic(address, "compaction-lag", COMPACT | {"min.compaction.lag.ms": str(HOUR)})
     topic.send([(b"key", str(number).encode(), None) for number in range(5)])
     for _ in range(8):
-        topic.send([(b"nudge", b"", None)])
+        topic.send([nudge()])
         time.sleep(0.5)
     before = sum(record[1] == "key" for record in topic.read())
     topic.alter(**{"min_compaction_lag_ms": "0"})
     left = lambda: [record for record in topic.read() if record[1] == "key"]  # noqa: E731
-    topic.until("compaction", lambda: len(left()) == 1, (b"nudge", b"", None))
+    topic.until("compaction", lambda: len(left()) == 1, nudge)
     return {"before": before, "left": left()}
 
 
@@ -194,10 +202,10 @@ def both(address):
     topic = Topic(address, "both-policies", COMPACT | policy)
     topic.send([(b"key", str(number).encode(), now() - HOUR) for number in range(5)])
     left = lambda: [record for record in topic.read() if record[1] == "key"]  # noqa: E731
-    topic.until("compaction", lambda: len(left()) == 1, (b"nudge", b"", None))
+    topic.until("compaction", lambda: len(left()) == 1, old_nudge)
     compacted = left()
     topic.alter(**{"retention_ms": "60000"})
-    topic.until("retention", lambda: not left(), (b"nudge", b"", None))
+    topic.until("retention", lambda: not left(), old_nudge)
     return {"compacted": compacted}
 
 
@@ -208,10 +216,10 @@ def changed_policies(address):
     before = topic.bounds()
     topic.alter(cleanup_policy="compact", **{"min_cleanable_dirty_ratio": "0.01"})
     left = lambda: [record for record in topic.read() if record[1] == "key"]  # noqa: E731
-    topic.until("compaction", lambda: len(left()) == 1, (b"nudge", b"", None))
+    topic.until("compaction", lambda: len(left()) == 1, old_nudge)
     compacted = left()
     topic.alter(cleanup_policy="delete", **{"retention_ms": "60000"})
-    topic.until("retention", lambda: not left(), (b"nudge", b"", None))
+    topic.until("retention", lambda: not left(), nudge)
     topic.alter(**{"retention_ms": "1000"})
     took = topic.until("the rest to go", lambda: topic.bounds()[0] == topic.bounds()[1])
     return {"before": before, "compacted": compacted, "soon": took < 20}

@@ -12,6 +12,8 @@ use crate::support::{client, python, run_client, signal, wait_until};
 
 const TOPIC: &str = "beside";
 const PARTITIONS: &str = "4";
+/// Some 200 records a second: the machine is for the cluster.
+const PAUSE: &str = "0.05";
 
 /// Where a client was told that a record is.
 type Place = (i32, i64, String);
@@ -106,7 +108,7 @@ impl Beside {
         let python = python()?;
         let bootstrap = cluster.bootstrap();
         cluster.tool(&["topic", "create", TOPIC, "--partitions", PARTITIONS]);
-        let produce = [bootstrap.as_str(), TOPIC, "load", PARTITIONS];
+        let produce = [bootstrap.as_str(), TOPIC, "load", PARTITIONS, PAUSE];
         let read = [bootstrap.as_str(), TOPIC, PARTITIONS];
         let beside = Self {
             producer: Program::start(&python, "load.py", &produce),
