@@ -12,6 +12,7 @@
 //! Where two do the same for a moment, because one's view lags, the quorum takes the first and leaves
 //! the second as it is: each command names what it replaces.
 
+mod birth;
 pub mod clean;
 mod config;
 pub mod fsck;

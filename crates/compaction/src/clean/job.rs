@@ -18,6 +18,7 @@ use super::map::OffsetMap;
 use super::output::{CleanedRun, Kept, Output, OutputError};
 use super::plan::{SourcePlace, SourceRun, standing};
 use super::read::{PlacedBatch, ReadError, RunBatches};
+use crate::birth::Birth;
 use crate::{Context, TopicPolicy};
 
 /// A run of which all stays is left where it is, unless it is smaller than this and the run before it
@@ -382,8 +383,10 @@ impl<'a> Job<'a> {
             let more = kept.bytes.len() as u64;
             if bytes > 0 && bytes + more > output.object_bytes() {
                 let full = std::mem::take(&mut cleaned.rest);
-                let clock = &self.context.clock;
-                cleaned.early_since.get_or_insert_with(|| clock.now());
+                let context = self.context;
+                cleaned
+                    .early_since
+                    .get_or_insert_with(|| Birth::now(context));
                 let early = output
                     .write_early(self.partition, written_to, base_offset, full, level)
                     .await?;

@@ -52,6 +52,9 @@ const SMALL_WAIT: u32 = 8;
 const LEAST_OBJECT_BYTES: u64 = 64 << 10;
 const MOST_OBJECT_BYTES: u64 = 64 << 20;
 
+/// Longest that a log which could not be read is left alone.
+const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
 /// Partitions looked at under one lock of the metadata.
 const SLICE: usize = 512;
 
@@ -95,6 +98,16 @@ pub struct Cleaner {
     small_wait: Duration,
     throttle: Throttle,
     dirty: BTreeMap<TopicPartition, Dirty>,
+    /// Logs that could not be read.
+    unreadable: BTreeMap<TopicPartition, Unreadable>,
+    first_patience: Duration,
+}
+
+/// A log that could not be read: an object is missing, say. Each try reads all before that.
+#[derive(Clone, Copy, Debug)]
+struct Unreadable {
+    again_at: Instant,
+    patience: Duration,
 }
 
 impl Cleaner {
@@ -111,6 +124,8 @@ impl Cleaner {
             small_wait: config.clean_interval.saturating_mul(SMALL_WAIT),
             throttle: Throttle::new(config.bytes_per_second),
             dirty: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            first_patience: config.clean_interval,
         }
     }
 
@@ -118,10 +133,16 @@ impl Cleaner {
     /// Returns what was done to each.
     pub async fn round(&mut self) -> Vec<(TopicPartition, Cleaned)> {
         let due = self.due().await;
+        let (dirty, now) = (&self.dirty, Instant::now());
+        self.unreadable.retain(|at, _| dirty.contains_key(at));
         let throttle = &mut self.throttle;
         let mut output = Output::new(&self.context, &self.bucket, self.object_bytes, throttle);
         let mut done = Vec::with_capacity(due.len());
         for (partition, policy) in due {
+            let known = self.unreadable.get(&partition).copied();
+            if known.is_some_and(|known| known.again_at > now) {
+                continue;
+            }
             let started = Instant::now();
             let mut job = Job {
                 context: &self.context,
@@ -135,11 +156,23 @@ impl Cleaner {
             let cleaned = job.cleaned;
             count(&cleaned, started);
             match result {
-                Ok(()) => done.push((partition, cleaned)),
+                Ok(()) => {
+                    self.unreadable.remove(&partition);
+                    done.push((partition, cleaned));
+                }
                 Err(error) => {
                     failed(Some(partition), &error);
-                    if matches!(error, CleanError::Output(_)) {
-                        return done;
+                    match error {
+                        CleanError::Output(_) => return done,
+                        CleanError::Read(_) => {
+                            let patience = known.map_or(self.first_patience, |known| {
+                                known.patience.saturating_mul(2).min(MOST_PATIENCE)
+                            });
+                            let again_at = Instant::now() + patience;
+                            let unreadable = Unreadable { again_at, patience };
+                            self.unreadable.insert(partition, unreadable);
+                        }
+                        CleanError::Changed => {}
                     }
                 }
             }

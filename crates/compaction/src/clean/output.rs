@@ -15,6 +15,7 @@ use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
 use bytes::Bytes;
 
 use crate::Context;
+use crate::birth::Birth;
 use crate::merge::pace::{Calm, Pace};
 
 /// Most runs replaced by one command: it stays below a MiB.
@@ -33,6 +34,8 @@ pub(super) enum OutputError {
     Unexpected(Outcome),
     #[error("the agent's lease is not valid")]
     NoLease,
+    #[error("it took so long that its objects may have been taken for ones that nobody wants")]
+    TooOld,
 }
 
 /// A batch to be written.
@@ -57,7 +60,7 @@ pub(super) struct CleanedRun {
     /// Objects that were written already, because it is a large run.
     pub(super) early: Vec<(CompactedObject, CompactedRun)>,
     /// When the first of them was begun.
-    pub(super) early_since: Option<Millis>,
+    pub(super) early_since: Option<Birth>,
     /// The batches behind those.
     pub(super) rest: Vec<Kept>,
 }
@@ -120,7 +123,7 @@ pub(super) struct Output<'a> {
     pending: Vec<Pending>,
     sources: usize,
     /// Since when objects are there that nothing names yet.
-    oldest: Option<Millis>,
+    oldest: Option<Birth>,
 }
 
 impl<'a> Output<'a> {
@@ -284,8 +287,8 @@ impl<'a> Output<'a> {
         self.bytes = 0;
         self.sources = 0;
         // Once an object is old it may have been swept: the command is as old as the first of them.
-        let at = self.oldest.take();
-        let at = at.unwrap_or_else(|| self.context.clock.now());
+        let birth = self.oldest.take();
+        let birth = birth.unwrap_or_else(|| Birth::now(&self.context));
         if pending.is_empty() {
             return Ok(Vec::new());
         }
@@ -300,6 +303,9 @@ impl<'a> Output<'a> {
                 }
             }
         }
+        if !birth.is_recent() {
+            return Err(OutputError::TooOld);
+        }
         let origin = self.context.owner.origin().ok_or(OutputError::NoLease)?;
         let stretches: Vec<CompactStretch> = pending.into_iter().map(|one| one.stretch).collect();
         let bases: Vec<_> = stretches
@@ -310,7 +316,7 @@ impl<'a> Output<'a> {
             origin,
             objects,
             stretches,
-            at,
+            at: birth.at(),
         });
         match self.context.metadata.propose(command).await?.outcome {
             Outcome::Compacted(done) => Ok(bases

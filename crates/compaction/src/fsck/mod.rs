@@ -44,7 +44,8 @@ pub use report::{Counts, Report};
 /// hour, has not come by yet.
 pub const ORPHAN_AGE: Millis = 3 * limits::CHUNK_AGE_MILLIS;
 
-/// Sweepers need a moment: a dead object is late so long after its grace.
+/// Sweepers need a moment: a dead object is late so long after its grace, which whoever takes the sweep
+/// over measures anew.
 const LATE: Millis = 5 * 60 * 1000;
 
 /// Objects asked for at once; S3 gives no more.
@@ -142,7 +143,7 @@ where
             .state
             .clock()
             .max(archived.log.until)
-            .saturating_sub(config.grace.saturating_add(LATE)),
+            .saturating_sub(config.grace.saturating_mul(2).saturating_add(LATE)),
     };
     let mut suspects = list(bucket, &archived, terms, &mut report, watch).await?;
     if config.deep {

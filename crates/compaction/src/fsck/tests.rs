@@ -242,7 +242,7 @@ async fn dead_objects_are_late_only_long_after_their_grace() {
     );
     let mut archived = world.archived();
     let died = archived.state.clock();
-    archived.log.until = died + GRACE + LATE;
+    archived.log.until = died + 2 * GRACE + LATE;
     assert!(world.check_with(true, archived.clone()).await.is_clean());
     archived.log.until += 1;
     let report = world.check_with(true, archived.clone()).await;

@@ -1,7 +1,8 @@
 //! Reads the pieces of a job with few requests.
 //!
 //! Pieces of one object that lie near each other are read in one go, whoever's they are; what lies
-//! between is read along and dropped. A piece is never cut.
+//! between is read along and dropped, at once where it is much: what is kept is a quarter more than
+//! the pieces at most. A piece is never cut.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,16 +22,35 @@ const GAP_BYTES: u64 = 64 << 10;
 const GAP_SHARE: u64 = 4;
 
 /// A range of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) object: ObjectId,
     pub(super) start: u64,
     pub(super) end: u64,
+    /// Where the pieces lie in the object, in order.
+    wanted: Vec<Range<u64>>,
 }
 
 impl Window {
     pub(super) const fn bytes(&self) -> u64 {
         self.end.saturating_sub(self.start)
+    }
+
+    pub(super) const fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    fn wanted_bytes(&self) -> u64 {
+        self.wanted
+            .iter()
+            .map(|piece| piece.end - piece.start)
+            .sum()
+    }
+
+    /// Whether most of it is worth its memory.
+    fn is_dense(&self) -> bool {
+        let wanted = self.wanted_bytes();
+        self.bytes() <= wanted.saturating_add(wanted / GAP_SHARE)
     }
 }
 
@@ -56,10 +76,16 @@ pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window
         {
             covered += end.saturating_sub(start);
             last.end = last.end.max(end);
+            last.wanted.push(start..end);
             continue;
         }
         covered = end.saturating_sub(start);
-        windows.push(Window { object, start, end });
+        windows.push(Window {
+            object,
+            start,
+            end,
+            wanted: vec![start..end],
+        });
     }
     windows
 }
@@ -68,26 +94,38 @@ pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window
 #[derive(Debug, Default)]
 pub(super) struct Read {
     windows: BTreeMap<(ObjectId, u64), BytesMut>,
-    /// Pieces that were read once more.
-    again: BTreeMap<(ObjectId, u64), BytesMut>,
+    /// Pieces by themselves: those of windows that hold little else but gaps, and those that were
+    /// read once more.
+    pieces: BTreeMap<(ObjectId, u64), BytesMut>,
 }
 
 impl Read {
-    pub(super) fn add(&mut self, window: Window, bytes: Bytes) {
-        let place = (window.object, window.start);
-        self.windows.insert(place, writable(bytes));
+    pub(super) fn add(&mut self, window: &Window, bytes: Bytes) {
+        if window.is_dense() {
+            let place = (window.object, window.start);
+            self.windows.insert(place, writable(bytes));
+            return;
+        }
+        for wanted in &window.wanted {
+            let at = |offset: u64| usize::try_from(offset.saturating_sub(window.start)).ok();
+            let range = at(wanted.start).zip(at(wanted.end));
+            if let Some(piece) = range.and_then(|(from, to)| bytes.get(from..to)) {
+                let place = (window.object, wanted.start);
+                self.pieces.insert(place, BytesMut::from(piece));
+            }
+        }
     }
 
     /// The bytes of a piece, read anew.
     pub(super) fn replace(&mut self, piece: &Piece, bytes: Bytes) {
         let place = (piece.object, piece.position);
-        self.again.insert(place, writable(bytes));
+        self.pieces.insert(place, writable(bytes));
     }
 
     /// The bytes of a piece, if they were read.
     pub(super) fn piece(&mut self, piece: &Piece) -> Option<&mut [u8]> {
         let place = (piece.object, piece.position);
-        if let Some(bytes) = self.again.get_mut(&place) {
+        if let Some(bytes) = self.pieces.get_mut(&place) {
             return Some(bytes);
         }
         let ((object, start), bytes) = self.windows.range_mut(..=place).next_back()?;
@@ -105,7 +143,7 @@ impl Read {
         };
         Checked {
             windows: freeze(self.windows),
-            again: freeze(self.again),
+            pieces: freeze(self.pieces),
         }
     }
 }
@@ -114,14 +152,14 @@ impl Read {
 #[derive(Debug)]
 pub(super) struct Checked {
     windows: BTreeMap<(ObjectId, u64), Bytes>,
-    again: BTreeMap<(ObjectId, u64), Bytes>,
+    pieces: BTreeMap<(ObjectId, u64), Bytes>,
 }
 
 impl Checked {
     /// The bytes of a piece, not copied.
     pub(super) fn piece(&self, piece: &Piece) -> Option<Bytes> {
         let place = (piece.object, piece.position);
-        if let Some(bytes) = self.again.get(&place) {
+        if let Some(bytes) = self.pieces.get(&place) {
             return Some(bytes.clone());
         }
         let ((object, start), bytes) = self.windows.range(..=place).next_back()?;
@@ -210,12 +248,17 @@ mod tests {
                     .filter(|it| it.position >= window.start && it.position < window.end)
                     .map(|it| it.length)
                     .sum();
+                prop_assert_eq!(window.wanted_bytes(), wanted);
                 prop_assert!(window.bytes() <= wanted + 60 * GAP_BYTES + wanted * 15);
                 let bytes = Bytes::from(vec![0; usize::try_from(window.bytes()).unwrap()]);
-                starts.push((window, bytes.as_ptr()));
-                read.add(window, bytes);
+                let start = bytes.as_ptr();
+                read.add(&window, bytes);
+                starts.push((window, start));
             }
             let read = read.freeze();
+            let all: u64 = pieces.iter().map(|it| it.length).sum();
+            let kept = read.windows.values().chain(read.pieces.values()).map(Bytes::len);
+            prop_assert!(u64::try_from(kept.sum::<usize>()).unwrap() <= all + all / GAP_SHARE);
             for piece in &pieces {
                 let bytes = read.piece(piece).unwrap();
                 prop_assert_eq!(u64::try_from(bytes.len()).unwrap(), piece.length);
@@ -225,7 +268,8 @@ mod tests {
                 };
                 let (window, start) = starts.iter().find(|(window, _)| holds(window)).unwrap();
                 let at = usize::try_from(piece.position - window.start).unwrap();
-                prop_assert_eq!(bytes.as_ptr(), start.wrapping_add(at));
+                let is_there = bytes.as_ptr() == start.wrapping_add(at);
+                prop_assert_eq!(is_there, window.is_dense());
             }
         }
     }

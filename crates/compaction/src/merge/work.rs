@@ -19,8 +19,8 @@ use super::copy::{RunInMaking, check};
 use super::pace::{Calm, Pace};
 use super::plan::Job;
 use super::read::{Read, Window, windows};
-use crate::CompactionConfig;
-use crate::Context;
+use crate::birth::Birth;
+use crate::{CompactionConfig, Context};
 
 /// Stretches and sources of one command, most: it stays well below a MiB.
 const COMMAND_STRETCHES: usize = 2048;
@@ -40,6 +40,8 @@ pub(crate) enum WorkError {
     Refused(Refusal),
     #[error("the quorum answered something else: {0:?}")]
     Unexpected(Outcome),
+    #[error("it took so long that its object may have been taken for one that nobody wants")]
+    TooOld,
     #[error("none of {0} stretches was as it was when the merge began")]
     Overtaken(usize),
 }
@@ -106,8 +108,9 @@ impl Worker {
         let read = self.read(job, &mut report).await?;
         let object = ObjectId(alluvium_types::random::value());
         // From now on the object may be taken for one that nobody wants.
-        let at = self.context.clock.now();
-        let (built, copied) = self.copy(job, (object, at), read, &mut report).await;
+        let birth = Birth::now(&self.context);
+        let made_at = self.context.clock.now();
+        let (built, copied) = self.copy(job, (object, made_at), read, &mut report).await?;
         if copied.is_empty() {
             return Ok(report);
         }
@@ -131,11 +134,14 @@ impl Worker {
             .map(|(copied, position, length)| stretch_of(&copied.stretch, position, length))
             .collect();
         for stretches in in_pieces(placed) {
+            if !birth.is_recent() {
+                return Err(WorkError::TooOld);
+            }
             let compact = Compact {
                 origin,
                 objects: vec![compacted],
                 stretches,
-                at,
+                at: birth.at(),
             };
             self.commit(compact, &mut report).await?;
         }
@@ -157,9 +163,9 @@ impl Worker {
             let slowdown = calm.wait(bucket).await;
             let bytes = some.iter().map(Window::bytes).sum();
             reading.take(bytes, slowdown).await;
-            let gets = some.iter().copied().map(|window| {
+            let gets = some.iter().map(|window| {
                 let (bucket, key) = (bucket.clone(), key(window.object));
-                async move { (window, bucket.read(&key, window.start..window.end).await) }
+                async move { (window, bucket.read(&key, window.range()).await) }
             });
             let mut gets: FuturesUnordered<_> = gets.collect();
             while let Some((window, answer)) = gets.next().await {
@@ -169,7 +175,7 @@ impl Worker {
                         read.add(window, bytes);
                     }
                     // Its pieces will be found missing.
-                    Err(BucketError::NotFound { .. } | BucketError::Denied { .. }) => {}
+                    Err(error) if is_missing(&error) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -184,13 +190,13 @@ impl Worker {
         (object, at): (ObjectId, Millis),
         mut read: Read,
         report: &mut Report,
-    ) -> (BuiltObject, Vec<Copied>) {
+    ) -> Result<(BuiltObject, Vec<Copied>), WorkError> {
         let mut sound = Vec::with_capacity(job.stretches.len());
         let mut turn = Turn::default();
         for stretch in &job.stretches {
             let mut whole = 0;
             for piece in &stretch.pieces {
-                if !self.is_sound(stretch, piece, &mut read, report).await {
+                if !self.is_sound(stretch, piece, &mut read, report).await? {
                     break;
                 }
                 whole += 1;
@@ -219,20 +225,21 @@ impl Worker {
                 copied.push(Copied { stretch, run });
             }
         }
-        (writer.finish(), copied)
+        Ok((writer.finish(), copied))
     }
 
-    /// Whether the bytes of a piece are there and what they should be, perhaps when read once more.
+    /// Whether the bytes of a piece are there and what they should be, perhaps when read once more. A
+    /// store that does not answer is no damage.
     async fn is_sound(
         &self,
         stretch: &Stretch,
         piece: &Piece,
         read: &mut Read,
         report: &mut Report,
-    ) -> bool {
+    ) -> Result<bool, WorkError> {
         let first = read.piece(piece);
         if first.is_some_and(|bytes| check(piece, stretch.sparse, bytes).is_ok()) {
-            return true;
+            return Ok(true);
         }
         let reason = match self.again(piece).await {
             Ok(bytes) => {
@@ -240,14 +247,15 @@ impl Worker {
                 read.replace(piece, bytes);
                 let bytes = read.piece(piece).unwrap_or_default();
                 match check(piece, stretch.sparse, bytes) {
-                    Ok(()) => return true,
+                    Ok(()) => return Ok(true),
                     Err(damage) => damage.to_string(),
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) if is_missing(&error) => error.to_string(),
+            Err(error) => return Err(error.into()),
         };
         self.damaged(stretch, piece, &reason, report);
-        false
+        Ok(false)
     }
 
     /// Tells of a run that cannot be copied, unless somebody else has done that meanwhile.
@@ -302,6 +310,14 @@ impl Worker {
             other => Err(WorkError::Unexpected(other)),
         }
     }
+}
+
+/// A store denies what is missing to whoever may not list it.
+const fn is_missing(error: &BucketError) -> bool {
+    matches!(
+        error,
+        BucketError::NotFound { .. } | BucketError::Denied { .. }
+    )
 }
 
 /// Lets other tasks go on now and then.

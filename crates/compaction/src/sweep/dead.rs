@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium_metadata::{Command, Outcome, State};
-use alluvium_types::{Millis, ObjectId};
+use alluvium_types::ObjectId;
 use tokio::time::{Instant, sleep};
 
 use super::{Pauses, Sweep, Trouble, gauge};
@@ -15,14 +15,15 @@ const PURGED_AT_ONCE: u32 = 5_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 /// Objects that one command forgets.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
-/// Dead objects whose age is measured here, beside the state's clock.
+/// Dead objects whose age is measured at once; the others come when these have gone.
 const MEASURED: usize = 65_536;
 
-/// A dead object: its id, its length, and the state's clock at its death.
-type Dead = (ObjectId, u64, Millis);
+/// A dead object: its id and its length.
+type Dead = (ObjectId, u64);
 
-/// Since when this process has seen objects dead. The state's clock stands still while nothing happens
-/// in the cluster, and after a command from a clock that was ahead; this one never does.
+/// Since when this process has seen objects dead. The state's clock is not asked: it is that of
+/// whoever is ahead of the others, and stands still while nothing happens. Whoever takes the sweep
+/// over measures anew.
 #[derive(Debug, Default)]
 struct Measured(BTreeMap<ObjectId, Instant>);
 
@@ -45,13 +46,16 @@ async fn round(sweep: &Sweep, measured: &mut Measured) -> Result<(), Trouble> {
     let metadata = &sweep.context.metadata;
     let grace = sweep.config.grace;
     let ripe = metadata.read(|state| {
-        let dead: Vec<Dead> = state.dead_objects().collect();
+        let dead = state
+            .dead_objects()
+            .map(|(object, bytes, _)| (object, bytes));
+        let dead: Vec<Dead> = dead.collect();
         let bytes = dead.iter().fold(0u64, |sum, it| sum.saturating_add(it.1));
         let objects = u64::try_from(dead.len()).unwrap_or(u64::MAX);
         show(objects, bytes, state.purgeable_runs());
         let now = Instant::now();
         measured.look(&dead, now);
-        measured.ripe(&dead, state.clock(), (grace, now))
+        measured.ripe(&dead, grace, now)
     });
     for piece in ripe.chunks(FORGOTTEN_AT_ONCE) {
         sweep.clearance().await?;
@@ -118,18 +122,9 @@ impl Measured {
     }
 
     /// Dead objects whose grace is over, with their lengths.
-    fn ripe(
-        &self,
-        dead: &[Dead],
-        clock: Millis,
-        (grace, now): (Duration, Instant),
-    ) -> Vec<(ObjectId, u64)> {
-        let millis = Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX);
-        let is_ripe = |(object, _, died_at): &&Dead| {
-            clock.saturating_sub(*died_at) >= millis
-                || self.0.get(object).is_some_and(|seen| now - *seen >= grace)
-        };
-        let ripe = dead.iter().filter(is_ripe);
-        ripe.map(|(object, bytes, _)| (*object, *bytes)).collect()
+    fn ripe(&self, dead: &[Dead], grace: Duration, now: Instant) -> Vec<Dead> {
+        let is_ripe =
+            |(object, _): &&Dead| self.0.get(object).is_some_and(|seen| now - *seen >= grace);
+        dead.iter().filter(is_ripe).copied().collect()
     }
 }

@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use alluvium_types::limits;
 
 use super::*;
+use crate::birth::Birth;
 use crate::clean::output::{CleanedRun, Kept, Output, OutputError, Throttle};
+
+const DAY: Millis = 24 * 3_600_000;
 
 /// A store that gives wrong bytes, or takes objects and says nothing.
 #[derive(Debug)]
@@ -107,6 +110,12 @@ async fn a_failure_between_object_and_command_leaves_the_log_as_it_was() {
 /// them for orphans.
 #[tokio::test]
 async fn objects_that_waited_for_too_long_are_not_named() {
+    for by_the_quorums_clock in [true, false] {
+        objects_that_waited(by_the_quorums_clock).await;
+    }
+}
+
+async fn objects_that_waited(by_the_quorums_clock: bool) {
     let rig = Rig::new(compact()).await;
     let at = one(&rig).await;
     rig.append(at, &[plain(&[("a", Some("1")), ("b", Some("1"))])])
@@ -120,7 +129,7 @@ async fn objects_that_waited_for_too_long_are_not_named() {
     });
     let mut throttle = Throttle::new(u64::MAX);
     let mut output = Output::new(&rig.context, &rig.context.bucket, 1, &mut throttle);
-    let early_since = Some(alluvium_types::Clock::now(&*rig.clock));
+    let early_since = Some(Birth::now(&rig.context));
     let batch = Kept {
         end_offset: 2,
         bytes: batches(&rig, at).await[0].1.clone(),
@@ -137,12 +146,61 @@ async fn objects_that_waited_for_too_long_are_not_named() {
         early_since,
         rest: Vec::new(),
     });
-    rig.clock.advance(limits::CHUNK_AGE_MILLIS + 1);
-    rig.append(at, &[plain(&[("c", Some("1"))])]).await;
-    let refused = output.flush().await;
-    assert!(
-        matches!(refused, Err(OutputError::Refused(_))),
-        "{refused:?}"
-    );
+    if by_the_quorums_clock {
+        rig.clock.advance(limits::CHUNK_AGE_MILLIS + 1);
+        rig.append(at, &[plain(&[("c", Some("1"))])]).await;
+        let refused = output.flush().await;
+        assert!(
+            matches!(refused, Err(OutputError::Refused(_))),
+            "{refused:?}"
+        );
+    } else {
+        let age = Duration::from_millis(limits::CHUNK_AGE_MILLIS.unsigned_abs() + 1);
+        tokio::time::pause();
+        tokio::time::advance(age).await;
+        tokio::time::resume();
+        let given_up = output.flush().await;
+        assert!(matches!(given_up, Err(OutputError::TooOld)), "{given_up:?}");
+    }
     assert_eq!(shown(&rig, at).await[..2], before[..]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_has_nobody_refused() {
+    let rig = Rig::new(compact()).await;
+    let at = one(&rig).await;
+    rig.append(at, &[plain(&[("a", Some("1"))])]).await;
+    // This agent's clock is right, and the cluster has heard of tomorrow.
+    rig.clock.advance(DAY);
+    rig.append(at, &[plain(&[("a", Some("2"))])]).await;
+    rig.clock.advance(-DAY);
+    let mut cleaner = Cleaner::new(rig.context.clone(), &config(1 << 20));
+    cleaner.round().await;
+    assert_eq!(shown(&rig, at).await, [says(1, "a", Some("2"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_is_left_alone_for_longer_and_longer() {
+    let rig = Rig::new(compact()).await;
+    let at = one(&rig).await;
+    for value in ["1", "2"] {
+        rig.append(at, &[plain(&[("a", Some(value))])]).await;
+    }
+    let lost = partition(&rig, at, |partition| partition.runs().next().cloned());
+    let object = match lost.map(|run| run.location) {
+        Some(RunLocation::Object { object, .. }) => object,
+        other => panic!("{other:?}"),
+    };
+    let bucket = &rig.context.bucket;
+    bucket.delete(&key(object)).await.unwrap();
+    let config = CompactionConfig::default();
+    let mut cleaner = Cleaner::new(rig.context.clone(), &config);
+    let mut tried = 0;
+    for _ in 0..240 {
+        let before = bucket.requests().get;
+        cleaner.round().await;
+        tried += u32::from(bucket.requests().get > before);
+        tokio::time::sleep(config.clean_interval).await;
+    }
+    assert!((5..=16).contains(&tried), "{tried} of 240");
 }
