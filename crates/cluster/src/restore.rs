@@ -5,8 +5,9 @@
 //! 3. [`objects`]: all data objects of the bucket. One that the state names is where it belongs. One
 //!    that it does not name, and that was written about when the archive ends or later, holds records
 //!    whose commands are in the lost tail of the log.
-//! 4. [`resequence`]: those are given offsets anew.
-//! 5. [`found`]: the marker of a new history is created, which fences the old quorum and every other
+//! 4. [`elsewhere`]: less those whose batches the log has in another place.
+//! 5. [`resequence`]: what is left is given offsets anew.
+//! 6. [`found`]: the marker of a new history is created, which fences the old quorum and every other
 //!    restore; then its first snapshot is written to the bucket, and the same to the new voter's disk.
 //!
 //! [`archived`] does the first two alone, for who only wants to look.
@@ -16,6 +17,7 @@
 //! commits). Everything is said in the [`RestoreReport`].
 
 mod archived;
+mod elsewhere;
 mod found;
 mod history;
 mod objects;

@@ -14,12 +14,12 @@ use alluvium_storage::bucket::{Bucket, BucketError, ObjectMeta};
 use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
 
 use super::report::LostRun;
-use super::{RestoreError, RestoreStep, Restoring, Watcher};
+use super::{RestoreError, RestoreStep, Restoring, Watcher, elsewhere};
 
 /// A chunk may be sequenced this long after it was sealed (producers are answered within half a
 /// minute), and clocks differ. One that was sealed earlier before the archive's end and is named by
 /// nothing is an orphan.
-const LEEWAY: Millis = 5 * 60 * 1000;
+pub(super) const LEEWAY: Millis = 5 * 60 * 1000;
 /// Objects that the store says are older than the archive's end by this are not read at all.
 const STORE_LEEWAY: Millis = 60 * 60 * 1000;
 /// Objects read at once.
@@ -145,6 +145,9 @@ pub(super) async fn find(
         watch,
     )
     .await?;
+    let all = found.chunks.len();
+    elsewhere::take_out(bucket, restoring, &mut found.chunks).await?;
+    found.passed_over += u64::try_from(all - found.chunks.len()).unwrap_or(0);
     Ok(found)
 }
 
