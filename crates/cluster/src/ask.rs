@@ -75,7 +75,8 @@ pub(crate) async fn attend(
         }),
         Err(error) => {
             tracing::debug!(%error, "no line to the leader");
-            None
+            // It ends by itself when it is none any more.
+            line
         }
     }
 }

@@ -53,7 +53,7 @@ struct Known {
     leader: Option<LeaderHint>,
     nodes: Vec<String>,
     silent: Option<(String, Instant)>,
-    /// Who answered last as a leader does; `None` for the voter in this process.
+    /// Who answered last as a leader does; `None` for the voter in this process, and before anybody.
     answered: Option<String>,
 }
 

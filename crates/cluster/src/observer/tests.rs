@@ -277,7 +277,7 @@ async fn an_agent_whose_line_closes_ends_soon_unless_it_renews() {
     let (alive, other) = agents.pop().unwrap();
     drop((line, other));
     metadata.renew(alive).await.unwrap();
-    sleep(cluster.lease / 2).await;
+    sleep(cluster.lease / 2 + Duration::from_millis(200)).await;
     assert_eq!(metadata.renew(dead).await.unwrap(), Renewal::Ended);
     assert_ne!(metadata.renew(alive).await.unwrap(), Renewal::Ended);
     // A line that is one stays; that of a leader that dies breaks, and the next leader has another.

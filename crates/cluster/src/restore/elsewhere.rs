@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use alluvium_metadata::{BatchStamp, Command, Sequence};
+use alluvium_metadata::{BatchStamp, Command, Location, Sequence};
+use alluvium_protocol::batch::BatchHeader;
 use alluvium_storage::bucket::{Bucket, BucketError};
-use alluvium_types::{AgentId, Millis, TopicPartition};
+use alluvium_types::{AgentId, Millis};
 
 use super::objects::{Chunk, LEEWAY};
 use super::{RestoreError, Restoring};
@@ -93,18 +94,37 @@ fn commands(restoring: &Restoring, piece: Piece) -> impl Iterator<Item = Sequenc
         })
 }
 
-/// Whether a command is about the very batches of a chunk.
+/// Whether a command is about the very batches of a chunk: as many of the same sizes and times, and
+/// with the same checksums where the command has the bytes.
 fn is_of(command: &Sequence, chunk: &Chunk) -> bool {
-    let shape = |at: TopicPartition, stamp: &BatchStamp| {
-        (at, stamp.bytes, stamp.records, stamp.max_timestamp)
+    let mut found = chunk.batches.iter();
+    for run in &command.runs {
+        let mut position = run.position;
+        for stamp in &run.batches {
+            let is_it = found.next().is_some_and(|batch| {
+                batch.partition == run.partition
+                    && shape(&batch.stamp) == shape(stamp)
+                    && crc(command, position).is_none_or(|crc| crc == batch.crc)
+            });
+            if !is_it {
+                return false;
+            }
+            position = position.saturating_add(u64::from(stamp.bytes));
+        }
+    }
+    found.next().is_none()
+}
+
+fn shape(stamp: &BatchStamp) -> (u32, u32, Millis) {
+    (stamp.bytes, stamp.records, stamp.max_timestamp)
+}
+
+/// The checksum of a batch that lies in the command itself.
+fn crc(command: &Sequence, position: u64) -> Option<u32> {
+    let Location::Inline(bytes) = &command.location else {
+        return None;
     };
-    let commanded = command
-        .runs
-        .iter()
-        .flat_map(|run| run.batches.iter().map(|stamp| shape(run.partition, stamp)));
-    let found = chunk
-        .batches
-        .iter()
-        .map(|batch| shape(batch.partition, &batch.stamp));
-    commanded.eq(found)
+    let position = usize::try_from(position).ok()?;
+    let batch = BatchHeader::parse(bytes.get(position..)?).ok()?;
+    Some(batch.crc)
 }

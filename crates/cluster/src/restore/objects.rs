@@ -42,6 +42,8 @@ pub(super) struct Batch {
     pub(super) partition: TopicPartition,
     pub(super) position: u64,
     pub(super) stamp: BatchStamp,
+    /// CRC32C, as its header has it.
+    pub(super) crc: u32,
     /// The offset it had, where that is known: in settled objects.
     pub(super) base_offset: Option<Offset>,
 }
@@ -316,6 +318,7 @@ fn run_batches(
             partition: run.partition,
             position,
             stamp,
+            crc: header.crc,
             base_offset,
         });
         position += u64::from(stamp.bytes);

@@ -363,12 +363,12 @@ async fn a_chunk_that_the_log_holds_is_not_sequenced_anew() {
     world.put(1, sealed(1, NOW), &[(0, inline.clone())]);
     let location = alluvium_metadata::Location::Inline(inline.clone());
     world.sequence(location, 0, &inline).await;
-    // Others of the same agent and the same moment are not in the log.
+    // Others of the same agent and the same moment are not in the log, though they look like it.
     world.put(2, sealed(2, NOW), &[(1, inline.clone())]);
-    world.put(3, sealed(3, NOW), &[(1, batch(&["bc"], None))]);
+    world.put(3, sealed(3, NOW), &[(0, batch(&["b"], None))]);
     let (report, state) = world.restore().await;
-    assert_eq!(state.partition(place(0)).unwrap().next_offset(), 1);
-    assert_eq!(world.values(&state, 1), ["a", "bc"]);
+    assert_eq!(state.partition(place(0)).unwrap().next_offset(), 2);
+    assert_eq!(world.values(&state, 1), ["a"]);
     assert_eq!(report.passed_over_objects, 1);
 }
 

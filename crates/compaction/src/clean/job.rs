@@ -281,7 +281,10 @@ impl<'a> Job<'a> {
             let before = self.cleaned;
             match self.rewrite(pass, run, place, output).await {
                 Ok(verdict) => return Ok(Some(verdict)),
-                Err(CleanError::Read(error)) if is_gone(&error) => return Ok(None),
+                // Elsewhere by now; or lost, if the manifest names it there still.
+                Err(CleanError::Read(error)) if is_gone(&error) && !self.is_at(run) => {
+                    return Ok(None);
+                }
                 Err(CleanError::Read(error)) if is_damage(&error) => {
                     tries += 1;
                     self.cleaned = before;
@@ -300,6 +303,15 @@ impl<'a> Job<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a run lies where it did.
+    fn is_at(&self, run: SourceRun) -> bool {
+        let there = self
+            .runs(run.base_offset, run.end_offset)
+            .into_iter()
+            .next();
+        there.is_some_and(|there| there.place == run.place)
     }
 
     fn emptied(&self, run: SourceRun, level: Option<u8>) -> CleanedRun {

@@ -103,7 +103,7 @@ pub struct Cleaner {
     first_patience: Duration,
 }
 
-/// A log that could not be read: an object is missing, say. Each try reads all before that.
+/// A log that could not be read: an object is missing, say. Each try reads all that is before it.
 #[derive(Clone, Copy, Debug)]
 struct Unreadable {
     again_at: Instant,
@@ -134,7 +134,9 @@ impl Cleaner {
     pub async fn round(&mut self) -> Vec<(TopicPartition, Cleaned)> {
         let due = self.due().await;
         let (dirty, now) = (&self.dirty, Instant::now());
-        self.unreadable.retain(|at, _| dirty.contains_key(at));
+        if self.context.owner.origin().is_some() {
+            self.unreadable.retain(|at, _| dirty.contains_key(at));
+        }
         let throttle = &mut self.throttle;
         let mut output = Output::new(&self.context, &self.bucket, self.object_bytes, throttle);
         let mut done = Vec::with_capacity(due.len());
@@ -163,8 +165,9 @@ impl Cleaner {
                 Err(error) => {
                     failed(Some(partition), &error);
                     match error {
-                        CleanError::Output(_) => return done,
-                        CleanError::Read(_) => {
+                        CleanError::Output(error) if !error.is_of_one_log() => return done,
+                        CleanError::Read(error) if error.may_pass() => {}
+                        CleanError::Output(_) | CleanError::Read(_) => {
                             let patience = known.map_or(self.first_patience, |known| {
                                 known.patience.saturating_mul(2).min(MOST_PATIENCE)
                             });

@@ -38,6 +38,13 @@ pub(super) enum OutputError {
     TooOld,
 }
 
+impl OutputError {
+    /// Whether it says nothing of other logs.
+    pub(super) const fn is_of_one_log(&self) -> bool {
+        matches!(self, Self::TooOld)
+    }
+}
+
 /// A batch to be written.
 #[derive(Debug)]
 pub(super) struct Kept {

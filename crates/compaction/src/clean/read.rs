@@ -30,6 +30,17 @@ pub(super) enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether the store only does not answer now.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Bucket(error)
+                if !matches!(error, BucketError::NotFound { .. } | BucketError::Denied { .. })
+        )
+    }
+}
+
 /// A batch at its place in the partition.
 #[derive(Debug)]
 pub(super) struct PlacedBatch {

@@ -139,10 +139,10 @@ where
     let claims = Claims::read(&archived.state, &mut report);
     let terms = Terms {
         settled_before: archived.written.saturating_sub(ORPHAN_AGE),
+        // By the archive's time: the state's clock is that of whoever is ahead of the others.
         died_before: archived
-            .state
-            .clock()
-            .max(archived.log.until)
+            .log
+            .until
             .saturating_sub(config.grace.saturating_mul(2).saturating_add(LATE)),
     };
     let mut suspects = list(bucket, &archived, terms, &mut report, watch).await?;

@@ -225,6 +225,22 @@ mod tests {
         assert_eq!(shown, expected);
     }
 
+    #[test]
+    fn little_among_much_is_kept_without_what_lies_between() {
+        let pieces: Vec<_> = (0..20).map(|it| piece(1, 40 + it * 60_000, 100)).collect();
+        let windows = windows(pieces.iter());
+        assert_eq!((windows.len(), windows[0].is_dense()), (1, false));
+        let number = |at: u64| u8::try_from(at / 60_000).unwrap();
+        let bytes: Vec<u8> = (0..windows[0].bytes()).map(number).collect();
+        let mut read = Read::default();
+        read.add(&windows[0], bytes.into());
+        let read = read.freeze();
+        assert!(read.windows.is_empty());
+        for (number, piece) in (0..).zip(&pieces) {
+            assert_eq!(read.piece(piece).unwrap(), [number; 100].as_slice());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 

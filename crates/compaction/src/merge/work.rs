@@ -110,7 +110,7 @@ impl Worker {
         // From now on the object may be taken for one that nobody wants.
         let birth = Birth::now(&self.context);
         let made_at = self.context.clock.now();
-        let (built, copied) = self.copy(job, (object, made_at), read, &mut report).await?;
+        let (built, copied) = self.copy(job, (object, made_at), read, &mut report).await;
         if copied.is_empty() {
             return Ok(report);
         }
@@ -183,20 +183,21 @@ impl Worker {
         Ok(read)
     }
 
-    /// Puts the object together. A damaged piece ends its stretch; the others go on.
+    /// Puts the object together. A piece that is damaged or cannot be had ends its stretch; the others
+    /// go on.
     async fn copy(
         &self,
         job: &Job,
         (object, at): (ObjectId, Millis),
         mut read: Read,
         report: &mut Report,
-    ) -> Result<(BuiltObject, Vec<Copied>), WorkError> {
+    ) -> (BuiltObject, Vec<Copied>) {
         let mut sound = Vec::with_capacity(job.stretches.len());
         let mut turn = Turn::default();
         for stretch in &job.stretches {
             let mut whole = 0;
             for piece in &stretch.pieces {
-                if !self.is_sound(stretch, piece, &mut read, report).await? {
+                if !self.is_sound(stretch, piece, &mut read, report).await {
                     break;
                 }
                 whole += 1;
@@ -225,21 +226,21 @@ impl Worker {
                 copied.push(Copied { stretch, run });
             }
         }
-        Ok((writer.finish(), copied))
+        (writer.finish(), copied)
     }
 
     /// Whether the bytes of a piece are there and what they should be, perhaps when read once more. A
-    /// store that does not answer is no damage.
+    /// store that does not answer is no damage: the stretch waits for another merge.
     async fn is_sound(
         &self,
         stretch: &Stretch,
         piece: &Piece,
         read: &mut Read,
         report: &mut Report,
-    ) -> Result<bool, WorkError> {
+    ) -> bool {
         let first = read.piece(piece);
         if first.is_some_and(|bytes| check(piece, stretch.sparse, bytes).is_ok()) {
-            return Ok(true);
+            return true;
         }
         let reason = match self.again(piece).await {
             Ok(bytes) => {
@@ -247,15 +248,18 @@ impl Worker {
                 read.replace(piece, bytes);
                 let bytes = read.piece(piece).unwrap_or_default();
                 match check(piece, stretch.sparse, bytes) {
-                    Ok(()) => return Ok(true),
+                    Ok(()) => return true,
                     Err(damage) => damage.to_string(),
                 }
             }
             Err(error) if is_missing(&error) => error.to_string(),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "a run cannot be read now; it is merged another time");
+                return false;
+            }
         };
         self.damaged(stretch, piece, &reason, report);
-        Ok(false)
+        false
     }
 
     /// Tells of a run that cannot be copied, unless somebody else has done that meanwhile.

@@ -15,15 +15,13 @@ const PURGED_AT_ONCE: u32 = 5_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 /// Objects that one command forgets.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
-/// Dead objects whose age is measured at once; the others come when these have gone.
-const MEASURED: usize = 65_536;
-
 /// A dead object: its id and its length.
 type Dead = (ObjectId, u64);
 
-/// Since when this process has seen objects dead. The state's clock is not asked: it is that of
-/// whoever is ahead of the others, and stands still while nothing happens. Whoever takes the sweep
-/// over measures anew.
+/// Since when this process has seen objects dead: at most as many as the state holds. The state's clock
+/// is not asked: it is that of whoever is ahead of the others, and stands still while nothing happens.
+/// Whoever takes the sweep over measures anew; what is dead stays so, and is measured on by whoever
+/// loses it for a moment.
 #[derive(Debug, Default)]
 struct Measured(BTreeMap<ObjectId, Instant>);
 
@@ -33,7 +31,6 @@ pub(super) async fn run(sweep: &Sweep) {
     loop {
         let round = round(sweep, &mut measured).await;
         if matches!(round, Err(Trouble::NotMine)) {
-            measured = Measured::default();
             show(0, 0, 0);
         }
         sleep(pauses.after(round, "sweeping dead objects")).await;
@@ -109,14 +106,11 @@ fn show(objects: u64, bytes: u64, runs: u64) {
 }
 
 impl Measured {
-    /// Notes what is dead now, as far as there is room. `dead` is in order.
+    /// Notes what is dead now. `dead` is in order.
     fn look(&mut self, dead: &[Dead], now: Instant) {
         let is_dead = |object: &ObjectId| dead.binary_search_by_key(object, |it| it.0).is_ok();
         self.0.retain(|object, _| is_dead(object));
         for (object, ..) in dead {
-            if self.0.len() >= MEASURED {
-                break;
-            }
             self.0.entry(*object).or_insert(now);
         }
     }
