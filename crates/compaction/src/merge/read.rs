@@ -27,8 +27,8 @@ pub(super) struct Window {
     pub(super) object: ObjectId,
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Where the pieces lie in the object, in order.
-    wanted: Vec<Range<u64>>,
+    /// Where the pieces begin and end in the object, in order.
+    wanted: Vec<(u64, u64)>,
 }
 
 impl Window {
@@ -43,7 +43,7 @@ impl Window {
     fn wanted_bytes(&self) -> u64 {
         self.wanted
             .iter()
-            .map(|piece| piece.end - piece.start)
+            .map(|(start, end)| end.saturating_sub(*start))
             .sum()
     }
 
@@ -76,7 +76,7 @@ pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window
         {
             covered += end.saturating_sub(start);
             last.end = last.end.max(end);
-            last.wanted.push(start..end);
+            last.wanted.push((start, end));
             continue;
         }
         covered = end.saturating_sub(start);
@@ -84,7 +84,7 @@ pub(super) fn windows<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Window
             object,
             start,
             end,
-            wanted: vec![start..end],
+            wanted: vec![(start, end)],
         });
     }
     windows
@@ -106,11 +106,11 @@ impl Read {
             self.windows.insert(place, writable(bytes));
             return;
         }
-        for wanted in &window.wanted {
+        for (start, end) in &window.wanted {
             let at = |offset: u64| usize::try_from(offset.saturating_sub(window.start)).ok();
-            let range = at(wanted.start).zip(at(wanted.end));
+            let range = at(*start).zip(at(*end));
             if let Some(piece) = range.and_then(|(from, to)| bytes.get(from..to)) {
-                let place = (window.object, wanted.start);
+                let place = (window.object, *start);
                 self.pieces.insert(place, BytesMut::from(piece));
             }
         }
