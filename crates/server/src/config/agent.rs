@@ -13,8 +13,9 @@ section! {
         /// Its identity, 32 hexadecimal digits. Unset, one is drawn at the first start and kept in
         /// the data directory; the same identity keeps the same node id.
         identity: Option<u128> = None,
-        /// How long an agent that is not heard of counts as alive, from 500ms to 1m. The metadata
-        /// nodes decide: it is read there, and told to agents.
+        /// How long an agent that is not heard of counts as alive, from 500ms to 1m; half of it once
+        /// its connection to the leader has closed, as it does when a process dies, or is silent for a
+        /// second and a half. The metadata nodes decide: it is read there, and told to agents.
         lease: Duration = Duration::from_secs(2),
         /// Longest that an agent takes to leave when it is told to stop (SIGTERM), up to 10m. What is
         /// not done by then is left to the other agents.

@@ -12,7 +12,7 @@ section! {
         /// variables.
         url: Option<String> = None,
         /// Objects stay so long after the last record in them has gone, for readers that are still at
-        /// them.
+        /// them. Measured by the agent that sweeps, anew by one that takes over.
         grace: Duration = Duration::from_secs(600),
     }
 }
