@@ -2,9 +2,9 @@
 //!
 //! A request is an [`Envelope`]: the sender's version of this protocol, the cluster it believes to
 //! speak to, and the [`Request`]. It is answered by an [`Answer`]; a [`Request::Subscribe`] by a stream
-//! of [`FeedMessage`], a [`Request::Attend`] by one that is silent. All are postcard. A new variant goes to the end of its enum and a variant's
-//! fields never change, so that two neighbouring releases understand what both know; what one does
-//! not know it refuses by name.
+//! of [`FeedMessage`], a [`Request::Attend`] by one that is silent. All are postcard. A new variant goes
+//! to the end of its enum and a variant's fields never change, so that two neighbouring releases
+//! understand what both know; what one does not know it refuses by name.
 //!
 //! What comes in is hostile: nothing here allocates by a length field alone, and every list that is
 //! acted on one by one has a bound.

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::AgentOrigin;
-use alluvium_storage::bucket::Bucket;
+use alluvium_storage::bucket::{Bucket, BucketError};
 use alluvium_types::Clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,15 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// What topics want.
     pub policies: Arc<dyn Policies>,
+}
+
+/// Whether bytes are not there, rather than not to be had now. A store denies what is missing to
+/// whoever may not list it.
+const fn is_missing(error: &BucketError) -> bool {
+    matches!(
+        error,
+        BucketError::NotFound { .. } | BucketError::Denied { .. }
+    )
 }
 
 /// The tasks of an agent that look after the bucket.

@@ -138,6 +138,15 @@ impl<'a> Job<'a> {
 
     /// The runs that hold offsets from `from` on and begin below `end`.
     fn runs(&self, from: Offset, end: Offset) -> Vec<SourceRun> {
+        self.first_runs(usize::MAX, from, end)
+    }
+
+    /// The first of them.
+    fn run_at(&self, from: Offset, end: Offset) -> Option<SourceRun> {
+        self.first_runs(1, from, end).pop()
+    }
+
+    fn first_runs(&self, most: usize, from: Offset, end: Offset) -> Vec<SourceRun> {
         self.context.metadata.read(|state| {
             let Some(partition) = state.partition(self.partition) else {
                 return Vec::new();
@@ -146,6 +155,7 @@ impl<'a> Job<'a> {
                 .runs_from(from)
                 .take_while(|run| run.base_offset < end)
                 .map_while(SourceRun::of)
+                .take(most)
                 .collect()
         })
     }
@@ -169,7 +179,7 @@ impl<'a> Job<'a> {
         let Range { start: mut at, end } = within;
         let mut tries = 0;
         while at < end {
-            let Some(run) = self.runs(at, end).into_iter().next() else {
+            let Some(run) = self.run_at(at, end) else {
                 return Err(CleanError::Changed);
             };
             output.throttle.read(self.bucket, run.length).await;
@@ -307,10 +317,7 @@ impl<'a> Job<'a> {
 
     /// Whether a run lies where it did.
     fn is_at(&self, run: SourceRun) -> bool {
-        let there = self
-            .runs(run.base_offset, run.end_offset)
-            .into_iter()
-            .next();
+        let there = self.run_at(run.base_offset, run.end_offset);
         there.is_some_and(|there| there.place == run.place)
     }
 

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use super::plan::{SourcePlace, SourceRun};
+use crate::is_missing;
 
 /// Bytes of one request, and how many are under way at once.
 const READ_BYTES: u64 = 4 << 20;
@@ -33,11 +34,7 @@ pub(super) enum ReadError {
 impl ReadError {
     /// Whether the store only does not answer now.
     pub(super) const fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Bucket(error)
-                if !matches!(error, BucketError::NotFound { .. } | BucketError::Denied { .. })
-        )
+        matches!(self, Self::Bucket(error) if !is_missing(error))
     }
 }
 

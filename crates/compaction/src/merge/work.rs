@@ -20,7 +20,7 @@ use super::pace::{Calm, Pace};
 use super::plan::Job;
 use super::read::{Read, Window, windows};
 use crate::birth::Birth;
-use crate::{CompactionConfig, Context};
+use crate::{CompactionConfig, Context, is_missing};
 
 /// Stretches and sources of one command, most: it stays well below a MiB.
 const COMMAND_STRETCHES: usize = 2048;
@@ -314,14 +314,6 @@ impl Worker {
             other => Err(WorkError::Unexpected(other)),
         }
     }
-}
-
-/// A store denies what is missing to whoever may not list it.
-const fn is_missing(error: &BucketError) -> bool {
-    matches!(
-        error,
-        BucketError::NotFound { .. } | BucketError::Denied { .. }
-    )
 }
 
 /// Lets other tasks go on now and then.

@@ -15,6 +15,7 @@ const PURGED_AT_ONCE: u32 = 5_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 /// Objects that one command forgets.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
+
 /// A dead object: its id and its length.
 type Dead = (ObjectId, u64);
 
