@@ -4,6 +4,7 @@
 //!   synced.
 //! - [`bucket`]: one narrow interface to S3, a folder or memory.
 //! - [`cache`]: blocks of immutable objects, in memory.
+//! - [`hedge`]: second requests for slow first ones.
 //! - [`journal`]: an append-only log on the local disk; the Raft log lives in one.
 //! - [`write_ahead`]: chunks on the local disk until they are in the bucket, over a journal.
 //! - [`blocking`]: work that waits for a disk, kept off the async threads.
@@ -20,6 +21,7 @@ pub mod bucket;
 pub mod cache;
 pub mod conformance;
 pub mod disk;
+pub mod hedge;
 pub mod journal;
 pub mod sick;
 pub mod watch;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use alluvium_metadata::{ChunkRun, Location};
-use alluvium_objects::{ChunkOrigin, key};
+use alluvium_objects::{BuiltObject, ChunkOrigin, key};
 use alluvium_storage::bucket::{Bucket, BucketError};
+use alluvium_storage::hedge::Hedges;
 use alluvium_types::{Clock, ObjectId, limits::INLINE_CHUNK_BYTES};
 
 use crate::backoff::Backoff;
@@ -21,10 +22,14 @@ use super::journal::{Journaler, Kept};
 /// How long a chunk may try to get into the bucket. Kafka's clients wait 30 seconds for an answer.
 pub(super) const PUT_DEADLINE: Duration = Duration::from_secs(25);
 
+/// No second PUT before this: below, it cannot win enough.
+const HEDGE_FLOOR: Duration = Duration::from_millis(25);
+
 /// What uploads need.
 #[derive(Clone, Debug)]
 pub(super) struct Uploader {
     pub(super) bucket: Bucket,
+    pub(super) hedges: Arc<Hedges>,
     pub(super) recent: Recent,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: StoreHealth,
@@ -50,6 +55,14 @@ impl From<Kept> for Durable {
     }
 }
 
+/// A chunk that is in the bucket.
+struct Written {
+    built: BuiltObject,
+    runs: Vec<ChunkRun>,
+    /// How long its own PUT took.
+    took: Duration,
+}
+
 /// Why a chunk is not durable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadError {
@@ -68,7 +81,8 @@ impl Uploader {
         is_weak: bool,
     ) -> Result<Durable, UploadError> {
         if let Some(journaler) = &self.journaler {
-            match journaler.keep(&mut batches, is_weak).await {
+            batches.gather_small();
+            match journaler.keep(&batches, is_weak).await {
                 Ok(kept) => return Ok(kept.into()),
                 Err(error) => {
                     metrics::counter!("alluvium_produce_journal_failures_total").increment(1);
@@ -93,26 +107,23 @@ impl Uploader {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         batches.gather_small();
         loop {
-            let object = ObjectId(alluvium_types::random::value());
-            let (built, runs) = batches.object(object, origin, self.clock.now());
             let started = Instant::now();
-            let name = key(object);
-            let mut created = pin!(self.bucket.create(&name, built.parts.clone()));
+            let mut created = pin!(self.create(&batches, origin));
             let mut ended = timeout_at(deadline.min(started + SLOW), &mut created).await;
             if ended.is_err() && Instant::now() < deadline {
                 self.health.suffered();
-                if may_turn && let Some(turned) = self.turn(&mut batches).await {
+                if may_turn && let Some(turned) = self.turn(&batches).await {
                     return Ok(turned);
                 }
                 ended = timeout_at(deadline, &mut created).await;
             }
             let error = match ended {
-                Ok(Ok(())) => {
-                    self.health.succeeded(started.elapsed());
+                Ok(Ok(Written { built, runs, took })) => {
+                    self.health.succeeded(took);
                     metrics::histogram!("alluvium_produce_put_seconds")
                         .record(started.elapsed().as_secs_f64());
-                    self.recent.insert(object, built.parts, built.bytes);
-                    let bytes = built.bytes;
+                    let (object, bytes) = (built.object, built.bytes);
+                    self.recent.insert(object, built.parts, bytes);
                     return Ok(Durable {
                         location: Location::Object { object, bytes },
                         runs,
@@ -126,7 +137,7 @@ impl Uploader {
             self.health.suffered();
             if may_turn
                 && self.health.is_brown()
-                && let Some(turned) = self.turn(&mut batches).await
+                && let Some(turned) = self.turn(&batches).await
             {
                 return Ok(turned);
             }
@@ -144,8 +155,36 @@ impl Uploader {
         }
     }
 
+    /// One attempt. A PUT that takes longer than 19 of 20 is made a second time under another name;
+    /// the one that loses may be dropped halfway, and is then nobody's.
+    async fn create(
+        &self,
+        batches: &Batches,
+        origin: ChunkOrigin,
+    ) -> Result<Written, BucketError> {
+        let put = || async {
+            let object = ObjectId(alluvium_types::random::value());
+            let (built, runs) = batches.object(object, origin, self.clock.now());
+            let started = Instant::now();
+            self.bucket
+                .create(&key(object), built.parts.clone())
+                .await?;
+            let took = started.elapsed();
+            Ok(Written { built, runs, took })
+        };
+        self.hedges.first_of(self.hedge_after(batches), put).await
+    }
+
+    /// Not at all while the store asks for fewer requests.
+    fn hedge_after(&self, batches: &Batches) -> Option<Duration> {
+        let bytes = u64::try_from(batches.bytes()).unwrap_or(u64::MAX);
+        let usual = self.bucket.put_latency(bytes)?;
+        let is_paced = self.bucket.health().rate.is_some();
+        (!is_paced).then(|| usual.p95.max(HEDGE_FLOOR))
+    }
+
     /// Makes a chunk durable without the store, if that can be had.
-    async fn turn(&self, batches: &mut Batches) -> Option<Durable> {
+    async fn turn(&self, batches: &Batches) -> Option<Durable> {
         if batches.bytes() <= INLINE_CHUNK_BYTES {
             let (location, runs) = batches.inline();
             return Some(Durable {

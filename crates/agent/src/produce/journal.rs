@@ -70,10 +70,9 @@ impl Journaler {
     /// Keeps a chunk. When `is_weak`, this agent's copy alone will do.
     pub(super) async fn keep(
         &self,
-        batches: &mut Batches,
+        batches: &Batches,
         is_weak: bool,
     ) -> Result<Kept, KeepError> {
-        batches.gather_small();
         let (parts, bytes, runs) = batches.journal();
         let origin = self.registration.origin();
         let under_way = self.journal.begin(origin);

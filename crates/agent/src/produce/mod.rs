@@ -21,7 +21,8 @@
 //!
 //! # Failure
 //!
-//! An upload is tried under fresh names for 25 seconds; then its producers get
+//! A PUT that takes longer than most is made a second time, and the first of the two counts. An
+//! upload is tried under fresh names for 25 seconds; then its producers get
 //! `KAFKA_STORAGE_ERROR`, as do those of a batch that waited 28 seconds to be sealed. A proposed chunk is proposed again, unchanged, until its outcome is known,
 //! for the order of all that follows depends on it; its producers are told `REQUEST_TIMED_OUT` after
 //! 28 seconds. Both codes make Kafka's clients try again.
@@ -73,6 +74,7 @@ use alluvium_cluster::Metadata;
 use alluvium_metadata::BatchStamp;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_storage::bucket::Bucket;
+use alluvium_storage::hedge::Hedges;
 use alluvium_types::{Clock, ErrorCode, TopicPartition};
 
 use crate::AgentConfig;
@@ -219,6 +221,10 @@ impl Produce {
         });
         let uploader = Uploader {
             bucket,
+            hedges: Arc::new(Hedges::new(
+                metrics::counter!("alluvium_produce_hedged_puts_total", "result" => "started"),
+                metrics::counter!("alluvium_produce_hedged_puts_total", "result" => "won"),
+            )),
             recent: paths.recent,
             clock: Arc::clone(&clock),
             health: paths.health,

@@ -8,6 +8,11 @@ pub(super) const CHUNK_BATCHES: usize = 16_384;
 /// Inline and journal chunks of one lane that may wait for their sequencing at once.
 pub(super) const FLYING_FAST: usize = 4;
 
+/// A lane that holds one in so many of a full chunk's bytes is worth a PUT, where the budget for early
+/// ones has a token: at rates at which chunks do not fill up, waiting for the interval would answer
+/// producers later, and larger PUTs take longer.
+const GROWN: usize = 4;
+
 /// The agent's settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SealRules {
@@ -47,6 +52,8 @@ pub(super) enum Reason {
     Interval,
     /// The last flush was longer ago than the interval.
     Idle,
+    /// It is large enough to be worth an early PUT.
+    Grown,
     /// Whoever has data in it waits for an answer.
     Spent,
     /// The agent shuts down, or a topic changed its lane.
@@ -59,6 +66,7 @@ impl Reason {
             Self::Full => "full",
             Self::Interval => "interval",
             Self::Idle => "idle",
+            Self::Grown => "grown",
             Self::Spent => "spent",
             Self::Forced => "forced",
         }
@@ -66,7 +74,7 @@ impl Reason {
 
     /// Sooner than the interval asks for.
     pub(super) const fn is_early(self) -> bool {
-        matches!(self, Self::Idle | Self::Spent)
+        matches!(self, Self::Idle | Self::Grown | Self::Spent)
     }
 }
 
@@ -100,10 +108,12 @@ pub(super) fn due(lane: &LaneView, rules: &SealRules, now: Instant) -> Due {
         return Due::Now(Reason::Interval);
     }
     let idle_at = lane.last_seal.map_or(now, |sealed| sealed + rules.interval);
-    let reason = match (lane.all_spent, now >= idle_at) {
-        (true, _) => Reason::Spent,
-        (false, true) => Reason::Idle,
-        (false, false) => return Due::At(idle_at.min(waited_enough)),
+    let has_grown = !lane.goes_fast && lane.bytes >= rules.chunk_bytes / GROWN;
+    let reason = match (lane.all_spent, has_grown, now >= idle_at) {
+        (true, _, _) => Reason::Spent,
+        (false, true, _) => Reason::Grown,
+        (false, false, true) => Reason::Idle,
+        (false, false, false) => return Due::At(idle_at.min(waited_enough)),
     };
     if lane.goes_fast {
         // What gathers while one is being sequenced travels together: the quorum sets the pace.
@@ -201,6 +211,26 @@ mod tests {
             ..lane(now)
         };
         assert_eq!(due(&many, &RULES, now), Due::Now(Reason::Full));
+    }
+
+    #[test]
+    fn when_it_has_grown_and_the_budget_allows() {
+        let now = start();
+        let grown = LaneView {
+            bytes: 250,
+            ..lane(now)
+        };
+        assert_eq!(due(&grown, &RULES, now), Due::Now(Reason::Grown));
+        let poor = LaneView {
+            early_put_at: Some(now + millis(40)),
+            ..grown
+        };
+        assert_eq!(due(&poor, &RULES, now), Due::At(now + millis(40)));
+        let fast = LaneView {
+            goes_fast: true,
+            ..grown
+        };
+        assert_eq!(due(&fast, &RULES, now), Due::At(now + millis(150)));
     }
 
     #[test]

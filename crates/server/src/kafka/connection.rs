@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{self, Rejection};
 use super::handlers::{RequestContext, produce};
-use super::reader::{FrameError, FrameReader, Hold};
+use super::reader::{FrameError, FrameReader, Hold, OVERHEAD_BYTES};
 use super::services::{InFlight, Services};
 use super::writer::{Answer, AnswerWriter};
 
-/// Requests of one connection that are read ahead,
-const QUEUE_REQUESTS: usize = 64;
+/// Requests of one connection that are read ahead: librdkafka sends one for each partition and linger,
+/// and does not wait for answers unless it is idempotent.
+const QUEUE_REQUESTS: usize = 1024;
 /// and their bytes.
 const QUEUE_BYTES: usize = 32 << 20;
 
@@ -140,7 +141,7 @@ impl Session {
         producer: &ProducerConnection,
     ) -> Result<Work, Rejection> {
         let length = frames.length().await?;
-        let queued = self.queued.lease(length).await;
+        let queued = self.queued.lease(length.saturating_add(OVERHEAD_BYTES)).await;
         let alone = self.in_hand.load(Ordering::Relaxed) == 0;
         let frame = frames.body(length, alone).await?;
         self.services.metrics.received.increment(4 + length as u64);

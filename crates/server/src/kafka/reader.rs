@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// lease, so that small requests pass when large ones have spent the budget.
 const FIRST_BYTES: usize = 16 << 10;
 
+/// What a request in hand takes beside its bytes: many may be very small.
+pub(crate) const OVERHEAD_BYTES: usize = 1 << 10;
+
 /// A frame up to this length gets its exact buffer at once: memory that is not written to costs
 /// nothing yet. A longer one grows by doubling, as its bytes arrive.
 const EXACT_BYTES: usize = 2 << 20;
@@ -165,7 +168,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let mut hold = Hold::default();
         let mut granted = length.min(FIRST_BYTES);
         if !alone {
-            self.memory.extend(&mut hold, granted).await;
+            self.memory
+                .extend(&mut hold, granted.saturating_add(OVERHEAD_BYTES))
+                .await;
         }
         let mut buffer = Vec::new();
         buffer

@@ -2,16 +2,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
-use metrics::Counter;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::bucket::{Bucket, BucketError};
+use crate::hedge::Hedges;
 
 /// GETs are compared with those of about their length.
 const CLASSES: [u64; 2] = [1 << 20, 8 << 20];
@@ -25,21 +23,12 @@ const LEAST: usize = 16;
 /// No second GET before this: below, it cannot win enough.
 const FLOOR: Duration = Duration::from_millis(10);
 
-/// One GET in so many may be asked again,
-const ONE_IN: u32 = 10;
-
-/// and so many at once after a calm time.
-const BURST: u32 = 8;
-
 /// A bucket whose slow GETs are made again; the first answer counts.
 #[derive(Debug)]
 pub(super) struct Hedged {
     bucket: Bucket,
     classes: [Mutex<Latencies>; CLASSES.len() + 1],
-    /// In parts of a second GET: [`ONE_IN`] of them pay for one.
-    allowance: Mutex<u32>,
-    hedges: Counter,
-    wins: Counter,
+    hedges: Hedges,
 }
 
 /// How long GETs took lately.
@@ -70,9 +59,10 @@ impl Hedged {
         Self {
             bucket,
             classes: Default::default(),
-            allowance: Mutex::new(BURST * ONE_IN),
-            hedges: metrics::counter!("alluvium_cache_hedged_gets_total", "result" => "started"),
-            wins: metrics::counter!("alluvium_cache_hedged_gets_total", "result" => "won"),
+            hedges: Hedges::new(
+                metrics::counter!("alluvium_cache_hedged_gets_total", "result" => "started"),
+                metrics::counter!("alluvium_cache_hedged_gets_total", "result" => "won"),
+            ),
         }
     }
 
@@ -84,42 +74,13 @@ impl Hedged {
     pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
         let class = self.class(range.end.saturating_sub(range.start));
         let started = Instant::now();
-        self.earn();
-        let answer = self.read_twice(key, range, class).await;
+        let after = lock(class).p95.map(|p95| p95.max(FLOOR));
+        let read = || self.bucket.read(key, range.clone());
+        let answer = self.hedges.first_of(after, read).await;
         if answer.is_ok() {
             lock(class).record(started.elapsed());
         }
         answer
-    }
-
-    async fn read_twice(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        class: &Mutex<Latencies>,
-    ) -> Result<Bytes, BucketError> {
-        let mut first = pin!(self.bucket.read(key, range.clone()));
-        let p95 = lock(class).p95;
-        if let Some(p95) = p95 {
-            if let Ok(answer) = timeout(p95.max(FLOOR), &mut first).await {
-                return answer;
-            }
-            if self.spend() {
-                self.hedges.increment(1);
-                let second = pin!(self.bucket.read(key, range));
-                return match select(first, second).await {
-                    Either::Left((Ok(answer), _)) => Ok(answer),
-                    Either::Right((Ok(answer), _)) => {
-                        self.wins.increment(1);
-                        Ok(answer)
-                    }
-                    // One failed: the other may yet answer.
-                    Either::Left((Err(_), second)) => second.await,
-                    Either::Right((Err(_), first)) => first.await,
-                };
-            }
-        }
-        first.await
     }
 
     fn class(&self, length: u64) -> &Mutex<Latencies> {
@@ -129,18 +90,6 @@ impl Hedged {
             Some(_) => middle,
             None => large,
         }
-    }
-
-    fn earn(&self) {
-        let mut allowance = lock(&self.allowance);
-        *allowance = (*allowance + 1).min(BURST * ONE_IN);
-    }
-
-    fn spend(&self) -> bool {
-        let mut allowance = lock(&self.allowance);
-        let left = allowance.checked_sub(ONE_IN);
-        *allowance = left.unwrap_or(*allowance);
-        left.is_some()
     }
 }
 
