@@ -11,7 +11,7 @@ pub(super) const FLYING_FAST: usize = 4;
 /// A lane that holds one in so many of a full chunk's bytes is worth a PUT, where the budget for early
 /// ones has a token: at rates at which chunks do not fill up, waiting for the interval would answer
 /// producers later, and larger PUTs take longer.
-const GROWN: usize = 4;
+const GROWN: usize = 8;
 
 /// The agent's settings.
 #[derive(Clone, Copy, Debug)]
