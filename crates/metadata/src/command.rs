@@ -1,6 +1,10 @@
 //! What can be asked of the state machine, and what it answers. The same values are the client
 //! call, the RPC body, the Raft log entry and the input of `apply`: there are no mirrors.
 
+mod group;
+mod stamp;
+mod transactions;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +14,13 @@ use alluvium_types::{
 };
 
 use crate::runs::JournalChunkId;
+
+pub use group::{CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup};
+pub use stamp::{BatchStamp, InTransaction, ProducerStamp};
+pub use transactions::{
+    AddToTransaction, CommitTransactionOffsets, EndTransaction, EndedBy, IdleTransactionalId,
+    InitTransactions, ProducerEpoch,
+};
 
 /// A change that somebody asks for. New kinds are added at the end: the number of a variant is part
 /// of the log format.
@@ -139,6 +150,16 @@ pub enum Command {
         /// Which.
         objects: Vec<ObjectId>,
     },
+    /// A transactional producer begins. Answered by [`Outcome::Producer`].
+    InitTransactions(InitTransactions),
+    /// Adds partitions and groups to a transaction.
+    AddToTransaction(AddToTransaction),
+    /// Commits offsets of a group with a transaction.
+    CommitTransactionOffsets(CommitTransactionOffsets),
+    /// Commits or aborts a transaction. Answered by [`Outcome::Producer`].
+    EndTransaction(EndTransaction),
+    /// Forgets transactional ids that were not used for long.
+    ForgetTransactionalIds(Vec<IdleTransactionalId>),
 }
 
 /// See [`Command::AnnounceAgent`].
@@ -385,30 +406,6 @@ pub struct ChunkRun {
     pub batches: Vec<BatchStamp>,
 }
 
-/// What the state machine must know of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchStamp {
-    /// Length in bytes, header included.
-    pub bytes: u32,
-    /// Offsets it takes: last offset delta + 1.
-    pub records: u32,
-    /// Its greatest record timestamp.
-    pub max_timestamp: Millis,
-    /// Its idempotent producer.
-    pub producer: Option<ProducerStamp>,
-}
-
-/// Idempotence fields of a batch (KIP-98).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProducerStamp {
-    /// Producer id.
-    pub id: ProducerId,
-    /// Producer epoch.
-    pub epoch: i16,
-    /// Sequence of the first record; wraps at `i32::MAX`.
-    pub base_sequence: i32,
-}
-
 /// See [`Command::Settle`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settle {
@@ -446,81 +443,6 @@ pub struct AdvanceLogStart {
     pub offset: Offset,
 }
 
-/// See [`Command::CommitOffsets`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommitOffsets {
-    /// The coordinator.
-    pub origin: AgentOrigin,
-    /// Which group; made if there is none.
-    pub group: String,
-    /// What.
-    pub offsets: Vec<OffsetCommit>,
-    /// When.
-    pub at: Millis,
-}
-
-/// A committed position.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OffsetCommit {
-    /// In which partition.
-    pub partition: TopicPartition,
-    /// The next offset to read.
-    pub offset: Offset,
-    /// Leader epoch of the last record read, -1 when unknown.
-    pub leader_epoch: i32,
-    /// What the client wants kept beside it.
-    pub metadata: String,
-}
-
-/// See [`Command::PutGroup`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PutGroup {
-    /// The coordinator.
-    pub origin: AgentOrigin,
-    /// Which group.
-    pub group: String,
-    /// What to keep.
-    pub record: GroupRecord,
-}
-
-/// What outlives a coordinator of a classic group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupRecord {
-    /// "consumer", "connect", or what the members said.
-    pub protocol_type: String,
-    /// The assignor chosen, once there is one.
-    pub protocol: Option<String>,
-    /// Counts the rebalances; never goes back.
-    pub generation: i32,
-    /// The member that assigns.
-    pub leader: Option<String>,
-    /// The members of this generation.
-    pub members: Vec<GroupMember>,
-    /// When this was written.
-    pub at: Millis,
-}
-
-/// A member of a classic group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupMember {
-    /// Given by the coordinator.
-    pub member_id: String,
-    /// Static membership (KIP-345).
-    pub instance_id: Option<String>,
-    /// From the request header.
-    pub client_id: String,
-    /// Address of the connection.
-    pub client_host: String,
-    /// In milliseconds.
-    pub session_timeout: i32,
-    /// In milliseconds.
-    pub rebalance_timeout: i32,
-    /// Assignors the member knows with its subscription for each, most wanted first.
-    pub protocols: Vec<(String, Bytes)>,
-    /// What the leader assigned to it.
-    pub assignment: Bytes,
-}
-
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -545,6 +467,8 @@ pub enum Outcome {
     LogStarts(Vec<Offset>),
     /// See [`Command::Purge`]: how many runs and partitions of deleted topics are left.
     Purged(u64),
+    /// See [`Command::InitTransactions`] and [`Command::EndTransaction`]: what the producer has now.
+    Producer(ProducerEpoch),
 }
 
 /// Why a command changed nothing.
@@ -586,7 +510,7 @@ pub enum BatchOutcome {
 /// Something readers wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The high watermark or the log start of a partition moved.
+    /// The high watermark, the last stable offset or the log start of a partition moved.
     Partition(TopicPartition),
     /// Topics came, went, grew or were configured.
     Topics,

@@ -32,6 +32,8 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
             topic.id, topic.producers_before, state.next_producer_id
         ));
     }
+    state.transactions.check()?;
+    transactions(state)?;
     groups(state)
 }
 
@@ -168,6 +170,34 @@ fn agents(state: &State) -> Result<(), String> {
         || state.cluster_id.is_none() && last > 0
     {
         return Err("identities, agents and the cluster id do not match".to_owned());
+    }
+    Ok(())
+}
+
+/// What partitions and groups hold of transactions is of those that are open.
+fn transactions(state: &State) -> Result<(), String> {
+    let holds = |producer, place: TopicPartition| {
+        let known = state.transactions.of_producer(producer);
+        known.is_some_and(|(_, known)| known.partitions.contains(&place))
+    };
+    let places = state.topics.values().flat_map(Topic::places);
+    for (place, partition) in places {
+        let mut open = partition.open_transactions();
+        if let Some((producer, _)) = open.find(|(producer, _)| !holds(*producer, place)) {
+            return Err(format!(
+                "producer {producer} has no transaction in {place:?}"
+            ));
+        }
+    }
+    for (id, group) in &state.groups {
+        for producer in group.pending.keys() {
+            let known = state.transactions.of_producer(*producer);
+            if !known.is_some_and(|(_, known)| known.groups.contains(id)) {
+                return Err(format!(
+                    "producer {producer} has no transaction in group {id:?}"
+                ));
+            }
+        }
     }
     Ok(())
 }

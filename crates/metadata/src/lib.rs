@@ -6,7 +6,7 @@
 //! restored from a snapshot, model-tested and simulated.
 //!
 //! The crate owns topics and their configs, the manifest of every partition (its [`Run`]s), producer
-//! states, consumer group records and committed offsets, and the agents' registrations. It does not
+//! states, transactions, consumer group records and committed offsets, and the agents' registrations. It does not
 //! check what Kafka calls configuration or names: commands were validated where they were made.
 //!
 //! `state` dispatches and answers queries; beside it lies one room per subject: `sequence` gives
@@ -18,6 +18,7 @@
 mod command;
 mod compact;
 mod configs;
+mod control;
 mod invariants;
 mod partition;
 mod producers;
@@ -34,14 +35,19 @@ mod testing;
 mod tests;
 
 pub use command::{
-    AdvanceLogStart, AgentOrigin, AnnounceAgent, BatchOutcome, BatchStamp, Change, ChunkRun,
-    Command, CommitOffsets, Compact, CompactStretch, CompactedObject, CompactedPlace, CompactedRun,
-    ConfigChange, ConfigOp, ConfigTarget, CreateTopic, GroupMember, GroupRecord, JournalCopy,
-    Location, OffsetCommit, Outcome, PartitionSequenced, ProducerStamp, PutGroup, Refusal,
-    RegisterAgent, Sequence, Settle, SettleRun,
+    AddToTransaction, AdvanceLogStart, AgentOrigin, AnnounceAgent, BatchOutcome, BatchStamp,
+    Change, ChunkRun, Command, CommitOffsets, CommitTransactionOffsets, Compact, CompactStretch,
+    CompactedObject, CompactedPlace, CompactedRun, ConfigChange, ConfigOp, ConfigTarget,
+    CreateTopic, EndTransaction, EndedBy, GroupMember, GroupRecord, IdleTransactionalId,
+    InTransaction, InitTransactions, JournalCopy, Location, OffsetCommit, Outcome,
+    PartitionSequenced, ProducerEpoch, ProducerStamp, PutGroup, Refusal, RegisterAgent, Sequence,
+    Settle, SettleRun,
 };
-pub use partition::Partition;
+pub use partition::{AbortedTransaction, Partition};
 pub use producers::{ProducerBatch, ProducerState};
 pub use runs::{JournalChunkId, Run, RunLocation};
 pub use snapshot::SnapshotError;
-pub use state::{Agent, CommittedOffset, Group, JournalChunk, Standing, State, Topic};
+pub use state::{
+    Agent, CommittedOffset, Group, JournalChunk, Standing, State, Topic, Transaction,
+    TransactionStatus,
+};

@@ -1,8 +1,9 @@
 //! A partition's manifest: which runs of bytes hold its offsets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,10 @@ use alluvium_types::{Millis, Offset, PartitionIndex, ProducerId};
 
 use crate::producers::{ProducerState, Producers};
 use crate::runs::{Run, RunLocation};
+
+use transactions::Transactions;
+
+pub use transactions::AbortedTransaction;
 
 /// A partition's manifest and producers.
 ///
@@ -36,6 +41,7 @@ struct Rest {
     journal_runs: u32,
     /// First offsets of the runs that may yet vanish, ascending.
     unstable: VecDeque<Offset>,
+    transactions: Option<Box<Transactions>>,
 }
 
 /// What a snapshot holds of a partition.
@@ -46,6 +52,9 @@ pub(crate) struct StoredPartition {
     pub(crate) runs: VecDeque<Run>,
     pub(crate) producers: Option<Producers>,
     pub(crate) clean_to: Offset,
+    /// First offsets of open transactions.
+    pub(crate) open: BTreeMap<ProducerId, Offset>,
+    pub(crate) aborted: VecDeque<AbortedTransaction>,
 }
 
 impl From<StoredPartition> for Partition {
@@ -68,6 +77,7 @@ impl From<StoredPartition> for Partition {
             inline_runs,
             journal_runs,
             unstable: VecDeque::new(),
+            transactions: Transactions::of(stored.open, stored.aborted),
         });
         partition
     }
@@ -75,12 +85,15 @@ impl From<StoredPartition> for Partition {
 
 impl Serialize for Partition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut stored = serializer.serialize_struct("StoredPartition", 5)?;
+        let mut stored = serializer.serialize_struct("StoredPartition", 7)?;
         stored.serialize_field("log_start", &self.log_start)?;
         stored.serialize_field("next_offset", &self.next_offset)?;
         stored.serialize_field("runs", &self.runs)?;
         stored.serialize_field("producers", &self.producers())?;
         stored.serialize_field("clean_to", &self.clean_to())?;
+        let transactions = self.transactions().cloned().unwrap_or_default();
+        stored.serialize_field("open", transactions.open())?;
+        stored.serialize_field("aborted", transactions.aborted())?;
         stored.end()
     }
 }
@@ -117,11 +130,37 @@ impl Partition {
         first_unstable.copied().unwrap_or(self.next_offset)
     }
 
-    /// One past the last offset that a read_committed reader may read. There are no transactions
-    /// yet, so nothing holds it below the high watermark.
+    /// One past the last offset that a read_committed reader may read: the first of an open
+    /// transaction, or the high watermark. Constant time, or nearly.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        self.high_watermark()
+        let first_open = self.transactions().and_then(Transactions::first_open);
+        let stable = self.high_watermark().min(first_open.unwrap_or(Offset::MAX));
+        // Records may be deleted under an open transaction.
+        stable.max(self.log_start)
+    }
+
+    /// Transactions that were aborted and have offsets within these, by the offset of their end.
+    pub fn aborted_within(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> impl Iterator<Item = &AbortedTransaction> {
+        let transactions = self.transactions().into_iter();
+        transactions.flat_map(move |transactions| transactions.aborted_within(from, to))
+    }
+
+    /// The transactions that are open here, by producer, with their first offsets.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (ProducerId, Offset)> {
+        let transactions = self.transactions().into_iter();
+        let open = transactions.flat_map(|transactions| transactions.open());
+        open.map(|(producer, first)| (*producer, *first))
+    }
+
+    /// Where a producer's open transaction begins here, if one does.
+    #[must_use]
+    pub fn open_transaction(&self, producer: ProducerId) -> Option<Offset> {
+        self.transactions()?.open().get(&producer).copied()
     }
 
     /// Below this offset each key is there once (log compaction); 0 when nothing was compacted.
@@ -208,6 +247,55 @@ impl Partition {
 
     pub(crate) fn producers_mut(&mut self) -> &mut Producers {
         self.rest_mut().producers.get_or_insert_default()
+    }
+
+    fn transactions(&self) -> Option<&Transactions> {
+        self.rest.as_ref()?.transactions.as_deref()
+    }
+
+    /// A batch of a producer's transaction was appended here.
+    pub(crate) fn begin_transaction(&mut self, producer: ProducerId, first_offset: Offset) {
+        let transactions = &mut self.rest_mut().transactions;
+        let transactions = transactions.get_or_insert_default();
+        transactions.begin(producer, first_offset);
+    }
+
+    /// Appends the marker that ends a producer's transaction, as a run of its own, unless it has no
+    /// transaction here. The run counts as old as what lies before it, not to mislead a search by time.
+    pub(crate) fn end_transaction(
+        &mut self,
+        producer: ProducerId,
+        marker: &Bytes,
+        commit: bool,
+        at: Millis,
+    ) -> Option<Run> {
+        self.open_transaction(producer)?;
+        let offset = self.next_offset;
+        let run = Run {
+            base_offset: offset,
+            end_offset: offset.checked_add(1)?,
+            max_timestamp: self.runs.back().map_or(at, |last| last.max_timestamp),
+            length: u64::try_from(marker.len()).unwrap_or(u64::MAX),
+            location: RunLocation::Inline(marker.clone()),
+        };
+        self.push(run.clone());
+        let next_offset = self.next_offset;
+        if let Some(transactions) = self.rest_mut().transactions.as_mut() {
+            transactions.end(producer, offset, !commit, next_offset);
+        }
+        self.tidy_transactions();
+        Some(run)
+    }
+
+    fn tidy_transactions(&mut self) {
+        if let Some(rest) = &mut self.rest
+            && rest
+                .transactions
+                .as_ref()
+                .is_some_and(|known| known.is_empty())
+        {
+            rest.transactions = None;
+        }
     }
 
     /// Forgets a producer if it has expired; if not, says when to look again.
@@ -405,6 +493,12 @@ impl Partition {
     /// Raises the log start and lets go of the runs that lie wholly below it.
     pub(crate) fn advance(&mut self, log_start: Offset, mut dropped: impl FnMut(Run)) {
         self.log_start = log_start;
+        if let Some(rest) = &mut self.rest
+            && let Some(transactions) = &mut rest.transactions
+        {
+            transactions.forget_below(log_start);
+        }
+        self.tidy_transactions();
         while self
             .runs
             .front()
@@ -488,3 +582,4 @@ impl Partition {
 mod check;
 #[cfg(test)]
 mod tests;
+mod transactions;

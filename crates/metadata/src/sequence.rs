@@ -7,8 +7,8 @@ use bytes::Bytes;
 use alluvium_types::{ErrorCode, Millis, ObjectId, Offset, ProducerId, TopicPartition, limits};
 
 use crate::command::{
-    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, JournalCopy, Location, Outcome,
-    PartitionSequenced, ProducerStamp, Sequence,
+    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, InTransaction, JournalCopy, Location,
+    Outcome, PartitionSequenced, ProducerStamp, Sequence,
 };
 use crate::partition::Partition;
 use crate::producers::{EXPIRATION_MILLIS, Producers, Terms, Verdict};
@@ -49,6 +49,7 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
             expiration,
             zero_from: state.zero_from(run.partition.topic),
         };
+        let barred = barred(state, run);
         let Some(partition) = state.partition_mut(run.partition) else {
             let refused = BatchOutcome::Refused(ErrorCode::UnknownTopicOrPartition);
             outcomes.push(PartitionSequenced {
@@ -57,24 +58,27 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
             });
             continue;
         };
-        let was = partition.high_watermark();
+        let was = (partition.high_watermark(), partition.last_stable_offset());
         let mut append = Append {
             partition,
             location: &command.location,
             terms,
             open: None,
             rows: 0,
+            barred,
             unsettled: Vec::new(),
             new_producers: Vec::new(),
+            joined: BTreeSet::new(),
         };
         let batches = append.run(run);
         let Append {
             rows: run_rows,
             unsettled,
             new_producers,
+            joined,
             ..
         } = append;
-        let moved = partition.high_watermark() > was;
+        let moved = (partition.high_watermark(), partition.last_stable_offset()) != was;
         outcomes.push(PartitionSequenced {
             batches,
             log_start: partition.log_start(),
@@ -82,6 +86,11 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
         rows += run_rows;
         for (due, producer) in new_producers {
             state.expiries.insert((due, run.partition, producer));
+        }
+        for producer in joined {
+            state
+                .transactions
+                .joined(producer, run.partition, command.at);
         }
         state.count_rows(run.partition, run_rows);
         for row in unsettled {
@@ -102,6 +111,16 @@ fn sequence(state: &mut State, command: &Sequence, changes: &mut Vec<Change>) ->
         state.journal.forget_unnamed(chunk);
     }
     Outcome::Sequenced(outcomes)
+}
+
+/// Batches of a run that their transactions do not take, and why.
+fn barred(state: &State, run: &ChunkRun) -> Vec<(usize, ErrorCode)> {
+    let stamps = run.batches.iter().map(|batch| batch.producer.as_ref());
+    let barred = stamps.enumerate().filter_map(|(index, stamp)| {
+        let admitted = state.transactions.admit(stamp?, run.partition);
+        admitted.err().map(|code| (index, code))
+    });
+    barred.collect()
 }
 
 /// Makes the chunk's location known, so that runs may name it.
@@ -219,10 +238,14 @@ struct Append<'a> {
     /// Accepted batches that lie one after another and are not in the manifest yet.
     open: Option<Open>,
     rows: u64,
+    /// Batches that are refused whatever else they are, in order.
+    barred: Vec<(usize, ErrorCode)>,
     /// New runs whose bytes wait for their object.
     unsettled: Vec<Run>,
     /// When to look whether they have expired.
     new_producers: Vec<(Millis, ProducerId)>,
+    /// Producers that appended in a transaction.
+    joined: BTreeSet<ProducerId>,
 }
 
 struct Open {
@@ -239,8 +262,12 @@ impl Append<'_> {
         }
         let mut position = run.position;
         let mut outcomes = Vec::with_capacity(run.batches.len());
-        for batch in &run.batches {
-            let outcome = self.batch(batch, position);
+        for (index, batch) in run.batches.iter().enumerate() {
+            let barred = self
+                .barred
+                .binary_search_by_key(&index, |(barred, _)| *barred);
+            let barred = barred.ok().and_then(|at| self.barred.get(at)).copied();
+            let outcome = self.batch(batch, position, barred.map(|(_, code)| code));
             if !matches!(outcome, BatchOutcome::Appended { .. }) {
                 self.close();
             }
@@ -264,9 +291,17 @@ impl Append<'_> {
         matches!((end, whole), (Some(end), Some(whole)) if end <= whole)
     }
 
-    fn batch(&mut self, batch: &BatchStamp, position: u64) -> BatchOutcome {
+    fn batch(
+        &mut self,
+        batch: &BatchStamp,
+        position: u64,
+        barred: Option<ErrorCode>,
+    ) -> BatchOutcome {
         if !is_sound(batch) || !self.has_room(batch) {
             return BatchOutcome::Refused(ErrorCode::InvalidRecord);
+        }
+        if let Some(code) = barred {
+            return BatchOutcome::Refused(code);
         }
         let base_offset = self
             .open
@@ -281,6 +316,10 @@ impl Append<'_> {
             let producers: &mut Producers = self.partition.producers_mut();
             let due = producers.record(stamp, batch.records, base_offset, self.terms);
             self.new_producers.extend(due.map(|due| (due, stamp.id)));
+            if stamp.transaction != InTransaction::No {
+                self.partition.begin_transaction(stamp.id, base_offset);
+                self.joined.insert(stamp.id);
+            }
         }
         let (bytes, records) = (u64::from(batch.bytes), Offset::from(batch.records));
         match &mut self.open {
@@ -302,6 +341,10 @@ impl Append<'_> {
     }
 
     fn judge(&self, stamp: &ProducerStamp, records: u32) -> Verdict {
+        let is_within = stamp.transaction != InTransaction::No;
+        if !is_within && self.partition.open_transaction(stamp.id).is_some() {
+            return Verdict::Refuse(ErrorCode::InvalidTxnState);
+        }
         self.partition
             .producers()
             .map_or(self.terms.judge_unknown(stamp), |producers| {

@@ -10,12 +10,12 @@
 //! of declaration, and the variant's fields. There is no version inside: new variants are added at
 //! the end, and a variant's fields never change. The same holds for [`Outcome`](crate::Outcome).
 //!
-//! # Snapshot, version 3
+//! # Snapshot, version 4
 //!
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic, `ALVSTATE` |
-//! | 8 | 2 | version, little-endian: 3 |
+//! | 8 | 2 | version, little-endian: 4 |
 //! | 10 | 8 | length of the body, little-endian |
 //! | 18 | n | body |
 //! | 18 + n | 4 | CRC-32C of all bytes before it, little-endian |
@@ -23,7 +23,7 @@
 //! Nothing follows. The body is postcard, these fields in this order:
 //! 1. cluster id, an option of 16 bytes;
 //! 2. how often the cluster was restored from its bucket;
-//! 3. the rules by which commands are judged, 0 to 2;
+//! 3. the rules by which commands are judged, 0 to 3;
 //! 4. cluster configs, a map of text to text;
 //! 5. the last agent id that was given;
 //! 6. agents, a map by id: the agent (id, epoch, identity, host, port, zone, time of registration,
@@ -41,10 +41,13 @@
 //!    by producer id and an option of the greatest id that was ever forgotten. A producer is its
 //!    epoch, how many of the five batches that follow are in use, five times (first sequence, last
 //!    sequence, base offset), records appended in this epoch (at most 2^30), time of the last append,
-//!    time at which to look whether it has expired. Last comes the offset below which each key is
-//!    there once;
+//!    time at which to look whether it has expired. Last come the offset below which each key is
+//!    there once; a map of producer id to the first offset of its open transaction; and the
+//!    transactions that were aborted (producer id, first offset, offset of the marker, and the offset
+//!    at which those begin at the earliest that were aborted later), by marker;
 //! 9. groups, a map by id: an option of the record, the offsets, a map by topic id and partition, an
-//!    option of the coordinator (agent id and epoch), and the number of its claim;
+//!    option of the coordinator (agent id and epoch), the number of its claim, and a map by producer id
+//!    of the offsets that its open transaction will commit, each a map as the one before;
 //! 10. live objects, a map of object id to length and level; dead objects, a map of object id to
 //!     length and the time of death;
 //! 11. the next producer id;
@@ -55,9 +58,14 @@
 //!     agent id and incarnation), length, whether it is stable, time at which it was sequenced;
 //!     and a set of those (agent id, epoch and number) that were void with their registration, the
 //!     last 65,536 of each agent;
-//! 15. topics that were deleted and not purged yet, as in 8.
+//! 15. topics that were deleted and not purged yet, as in 8;
+//! 16. transactional ids, a map of text to the producer (id and epoch), an option of the producer before
+//!     its epoch was raised, timeout in milliseconds, status (0 empty, 1 ongoing, 2 committed, 3
+//!     aborted), partitions, groups, time at which the transaction began or the id was last used.
 //!
-//! Version 2, of release 0.2, has no fields 13 to 15; agents without the two options at the end;
+//! Version 3 has no field 16, groups without the last map, partitions without the last two fields.
+//!
+//! Version 2, of release 0.2, lacks the same, and has no fields 13 to 15; agents without the two options at the end;
 //! partitions without the last offset; objects with a length only.
 //!
 //! Version 1, of release 0.1, lacks the same, and has no fields 2, 3, 5, 7 and 12; agents without standing and without
@@ -69,6 +77,7 @@
 
 mod v1;
 mod v2;
+mod v3;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -77,7 +86,7 @@ use serde::de::DeserializeOwned;
 use crate::state::{State, StoredState};
 
 const MAGIC: [u8; 8] = *b"ALVSTATE";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 const HEADER_BYTES: usize = 18;
 const CRC_BYTES: usize = 4;
 
@@ -162,6 +171,7 @@ impl State {
         let stored = match version {
             1 => whole::<v1::StoredState>(body)?.into(),
             2 => whole::<v2::StoredState>(body)?.into(),
+            3 => whole::<v3::StoredState>(body)?.into(),
             _ => whole::<StoredState>(body)?,
         };
         Self::try_from(stored).map_err(SnapshotError::Damaged)

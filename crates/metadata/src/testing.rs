@@ -8,8 +8,9 @@ use alluvium_types::{
 };
 
 use crate::{
-    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CreateTopic, JournalChunkId,
-    JournalCopy, Location, Outcome, Partition, ProducerStamp, RegisterAgent, Sequence, State,
+    AgentOrigin, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CreateTopic, InTransaction,
+    JournalChunkId, JournalCopy, Location, Outcome, Partition, ProducerEpoch, ProducerStamp,
+    RegisterAgent, Sequence, State,
 };
 
 pub(crate) const NOW: Millis = 1_700_000_000_000;
@@ -88,6 +89,25 @@ pub(crate) const fn from(id: i64, epoch: i16, base_sequence: i32, records: u32) 
             id,
             epoch,
             base_sequence,
+            transaction: InTransaction::No,
+        }),
+        ..batch(records)
+    }
+}
+
+/// A batch of 100 bytes within a transaction of a producer.
+pub(crate) const fn within(
+    producer: ProducerEpoch,
+    base_sequence: i32,
+    records: u32,
+    transaction: InTransaction,
+) -> BatchStamp {
+    BatchStamp {
+        producer: Some(ProducerStamp {
+            id: producer.id,
+            epoch: producer.epoch,
+            base_sequence,
+            transaction,
         }),
         ..batch(records)
     }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use alluvium_metadata::{BatchStamp, ProducerStamp};
+use alluvium_metadata::{BatchStamp, InTransaction, ProducerStamp};
 use alluvium_protocol::batch::{self, BatchError, BatchHeader};
 use alluvium_protocol::records::{self, RecordsSummary};
 use alluvium_types::{ErrorCode, Millis, limits};
@@ -130,6 +130,7 @@ fn batch_stamp(
         id: header.producer_id,
         epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
+        transaction: InTransaction::No,
     });
     Ok(BatchStamp {
         bytes,

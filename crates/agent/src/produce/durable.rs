@@ -157,11 +157,7 @@ impl Uploader {
 
     /// One attempt. A PUT that takes longer than 19 of 20 is made a second time under another name;
     /// the one that loses may be dropped halfway, and is then nobody's.
-    async fn create(
-        &self,
-        batches: &Batches,
-        origin: ChunkOrigin,
-    ) -> Result<Written, BucketError> {
+    async fn create(&self, batches: &Batches, origin: ChunkOrigin) -> Result<Written, BucketError> {
         let put = || async {
             let object = ObjectId(alluvium_types::random::value());
             let (built, runs) = batches.object(object, origin, self.clock.now());

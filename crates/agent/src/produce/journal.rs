@@ -68,11 +68,7 @@ impl Journaler {
     }
 
     /// Keeps a chunk. When `is_weak`, this agent's copy alone will do.
-    pub(super) async fn keep(
-        &self,
-        batches: &Batches,
-        is_weak: bool,
-    ) -> Result<Kept, KeepError> {
+    pub(super) async fn keep(&self, batches: &Batches, is_weak: bool) -> Result<Kept, KeepError> {
         let (parts, bytes, runs) = batches.journal();
         let origin = self.registration.origin();
         let under_way = self.journal.begin(origin);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use alluvium_metadata::{BatchStamp, ProducerStamp, RunLocation, Standing, State};
+use alluvium_metadata::{BatchStamp, InTransaction, ProducerStamp, RunLocation, Standing, State};
 use alluvium_objects::{
     ChunkOrigin, Footer, HEADER_BYTES, Header, Level, RunEntry, TRAILER_BYTES, parse_key,
 };
@@ -329,10 +329,17 @@ fn run_batches(
 
 fn stamp(header: &BatchHeader) -> Option<BatchStamp> {
     let records = u32::try_from(i64::from(header.last_offset_delta) + 1).ok()?;
-    let producer = (header.producer_id >= 0).then_some(ProducerStamp {
+    // A marker takes an offset and is nobody's next batch.
+    let is_data = header.producer_id >= 0 && !header.is_control();
+    let producer = is_data.then_some(ProducerStamp {
         id: header.producer_id,
         epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
+        transaction: if header.is_transactional() {
+            InTransaction::Joins
+        } else {
+            InTransaction::No
+        },
     });
     (records > 0).then_some(BatchStamp {
         bytes: u32::try_from(header.bytes).ok()?,

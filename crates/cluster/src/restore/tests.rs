@@ -154,6 +154,7 @@ impl World {
             id: header.producer_id,
             epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
+            transaction: alluvium_metadata::InTransaction::No,
         });
         let command = Command::Sequence(alluvium_metadata::Sequence {
             origin: ORIGIN,
@@ -425,6 +426,7 @@ async fn an_idempotent_producers_batches_keep_their_order_across_agents() {
                     id: 4,
                     epoch: 0,
                     base_sequence: 3,
+                    transaction: alluvium_metadata::InTransaction::No,
                 }),
             }],
         }],

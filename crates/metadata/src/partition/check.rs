@@ -19,6 +19,9 @@ impl Partition {
             if let Some(producers) = self.producers() {
                 producers.check(self.next_offset)?;
             }
+            if let Some(transactions) = self.transactions() {
+                transactions.check(self.next_offset)?;
+            }
         }
         self.check_runs()?;
         let default = Rest::default();

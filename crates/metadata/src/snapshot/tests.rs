@@ -78,11 +78,11 @@ fn any_bit_that_changes_is_noticed() {
 #[test]
 fn a_version_from_the_future_is_named() {
     let mut bytes = filled().state.to_snapshot().to_vec();
-    bytes[8] = 4;
+    bytes[8] = 5;
     let error = State::from_snapshot(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "metadata snapshot has version 4, this release reads up to 3"
+        "metadata snapshot has version 5, this release reads up to 4"
     );
 }
 

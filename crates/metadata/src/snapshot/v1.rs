@@ -13,7 +13,7 @@ use crate::producers::{ProducerState, Producers};
 use crate::runs::Run;
 use crate::state::{
     self, Agent, ChunkLog, CommittedOffset, DeletedNames, Graveyard, Journal, Registration,
-    Standing,
+    Standing, Transactions,
 };
 
 #[derive(Deserialize)]
@@ -88,6 +88,7 @@ impl From<StoredState> for state::StoredState {
             clock: 0,
             journal: Journal::default(),
             graveyard: Graveyard::default(),
+            transactions: Transactions::default(),
         };
         newest.clock = v2::latest(&newest);
         newest.objects = stored.objects.into_newest(newest.clock);
@@ -148,6 +149,8 @@ impl Partition {
             runs: self.runs,
             producers,
             clean_to: 0,
+            open: BTreeMap::new(),
+            aborted: VecDeque::new(),
         })
     }
 }

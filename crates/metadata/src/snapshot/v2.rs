@@ -10,9 +10,11 @@ use crate::partition::{self, StoredPartition};
 use crate::producers::Producers;
 use crate::runs::Run;
 use crate::state::{
-    self, Agent, ChunkLog, Dead, DeletedNames, Graveyard, Group, Journal, Live, Registration,
-    Standing,
+    self, Agent, ChunkLog, Dead, DeletedNames, Graveyard, Journal, Live, Registration, Standing,
+    Transactions,
 };
+
+use super::v3::Group;
 
 #[derive(Deserialize)]
 pub(super) struct StoredState {
@@ -79,6 +81,7 @@ impl From<StoredState> for state::StoredState {
     fn from(stored: StoredState) -> Self {
         let agents = stored.agents.into_iter();
         let topics = stored.topics.into_iter();
+        let groups = stored.groups.into_iter();
         let mut newest = Self {
             cluster_id: stored.cluster_id,
             restores: stored.restores,
@@ -88,13 +91,14 @@ impl From<StoredState> for state::StoredState {
             agents: agents.map(|(id, agent)| (id, agent.into())).collect(),
             claims: stored.claims,
             topics: topics.map(|(id, topic)| (id, topic.into())).collect(),
-            groups: stored.groups,
+            groups: groups.map(|(id, group)| (id, group.into())).collect(),
             objects: state::Objects::default(),
             next_producer_id: stored.next_producer_id,
             deleted_names: stored.deleted_names,
             clock: 0,
             journal: Journal::default(),
             graveyard: Graveyard::default(),
+            transactions: Transactions::default(),
         };
         newest.clock = latest(&newest);
         newest.objects = stored.objects.into_newest(newest.clock);
@@ -177,6 +181,8 @@ impl From<Topic> for state::Topic {
                         runs: partition.runs,
                         producers: partition.producers,
                         clean_to: 0,
+                        open: BTreeMap::new(),
+                        aborted: VecDeque::new(),
                     })
                 })
                 .collect(),

@@ -26,6 +26,14 @@ fn weight(topic: &Topic) -> u64 {
 }
 
 impl Graveyard {
+    /// As a snapshot holds it: nothing is counted yet.
+    pub(crate) fn of(topics: impl Iterator<Item = Topic>) -> Self {
+        Self {
+            topics: topics.map(|topic| (topic.id, topic)).collect(),
+            left: 0,
+        }
+    }
+
     pub(crate) fn insert(&mut self, topic: Topic) {
         self.left = self.left.saturating_add(weight(&topic));
         self.topics.insert(topic.id, topic);

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use alluvium_types::{ErrorCode, Millis, Offset, PartitionIndex, TopicId, TopicPartition};
+use alluvium_types::{
+    ErrorCode, Millis, Offset, PartitionIndex, ProducerId, TopicId, TopicPartition,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{State, refusal};
-use crate::command::{AgentOrigin, Change, CommitOffsets, GroupRecord, Outcome, PutGroup, Refusal};
+use crate::command::{
+    AgentOrigin, Change, CommitOffsets, GroupRecord, OffsetCommit, Outcome, PutGroup, Refusal,
+};
 
 /// Most groups that are claimed and hold nothing yet. Beyond it the oldest of these claims is
 /// dropped: its coordinator is told so when it writes, and claims again.
@@ -23,6 +27,8 @@ pub struct Group {
     pub coordinator: Option<AgentOrigin>,
     /// The number of that claim, 0 before the first.
     pub(crate) claim: u64,
+    /// Offsets that open transactions will commit, by the producer of each.
+    pub(crate) pending: BTreeMap<ProducerId, BTreeMap<TopicPartition, CommittedOffset>>,
 }
 
 /// A committed offset.
@@ -38,10 +44,35 @@ pub struct CommittedOffset {
     pub committed_at: Millis,
 }
 
+impl CommittedOffset {
+    fn of(commit: OffsetCommit, at: Millis) -> (TopicPartition, Self) {
+        let offset = Self {
+            offset: commit.offset,
+            leader_epoch: commit.leader_epoch,
+            metadata: commit.metadata,
+            committed_at: at,
+        };
+        (commit.partition, offset)
+    }
+}
+
 impl Group {
     /// Nothing would be lost with it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.record.is_none() && self.offsets.is_empty()
+        self.record.is_none() && self.offsets.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether an open transaction holds back an offset of a partition (KIP-447).
+    #[must_use]
+    pub fn is_unstable(&self, partition: TopicPartition) -> bool {
+        let mut pending = self.pending.values();
+        pending.any(|offsets| offsets.contains_key(&partition))
+    }
+
+    /// Whether open transactions hold back any offset.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 }
 
@@ -64,7 +95,7 @@ fn not_coordinator(origin: AgentOrigin, group: &str, why: &str) -> Refusal {
 
 /// Whether a registration may write a group. Release 0.1 knew no claims: until there is one, any
 /// current registration may.
-fn admit(state: &State, origin: AgentOrigin, id: &str) -> Result<(), Refusal> {
+pub(super) fn admit(state: &State, origin: AgentOrigin, id: &str) -> Result<(), Refusal> {
     state.registration(origin)?;
     if state.rules == 0 || state.claimed_by(id) == Some(origin) {
         return Ok(());
@@ -164,17 +195,41 @@ pub(super) fn commit(
     }
     change(state, group, |group| {
         for commit in offsets {
-            let offset = CommittedOffset {
-                offset: commit.offset,
-                leader_epoch: commit.leader_epoch,
-                metadata: commit.metadata,
-                committed_at: at,
-            };
-            group.offsets.insert(commit.partition, offset);
+            let (partition, offset) = CommittedOffset::of(commit, at);
+            group.offsets.insert(partition, offset);
         }
     });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
+}
+
+/// Keeps offsets until a producer's transaction ends.
+pub(super) fn hold_back(
+    state: &mut State,
+    id: String,
+    producer: ProducerId,
+    offsets: Vec<OffsetCommit>,
+    at: Millis,
+) {
+    if offsets.is_empty() {
+        return;
+    }
+    let offsets = offsets
+        .into_iter()
+        .map(|commit| CommittedOffset::of(commit, at));
+    change(state, id, |group| {
+        group.pending.entry(producer).or_default().extend(offsets);
+    });
+}
+
+/// A producer's transaction has ended: what it held back is committed or forgotten.
+pub(super) fn release(state: &mut State, id: String, producer: ProducerId, commit: bool) {
+    change(state, id, |group| {
+        let pending = group.pending.remove(&producer).unwrap_or_default();
+        if commit {
+            group.offsets.extend(pending);
+        }
+    });
 }
 
 pub(super) fn delete_offsets(
@@ -246,6 +301,7 @@ pub(super) fn delete(
     change(state, id.to_owned(), |group| {
         group.record = None;
         group.offsets.clear();
+        group.pending.clear();
     });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
@@ -268,7 +324,12 @@ pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<
     let found: Vec<String> = state
         .groups
         .iter()
-        .filter(|(_, group)| group.offsets.range(everything.clone()).next().is_some())
+        .filter(|(_, group)| {
+            let pending = group.pending.values();
+            std::iter::once(&group.offsets)
+                .chain(pending)
+                .any(|offsets| offsets.range(everything.clone()).next().is_some())
+        })
         .map(|(id, _)| id.clone())
         .collect();
     if !found.is_empty() {
@@ -277,6 +338,10 @@ pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<
     for id in found {
         change(state, id, |group| {
             group.offsets.retain(|place, _| place.topic != topic);
+            group.pending.retain(|_, offsets| {
+                offsets.retain(|place, _| place.topic != topic);
+                !offsets.is_empty()
+            });
         });
     }
 }

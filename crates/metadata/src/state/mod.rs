@@ -11,6 +11,7 @@ mod objects;
 mod queries;
 mod stored;
 mod topics;
+mod transactions;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use agents::{Agent, Standing};
 pub use groups::{CommittedOffset, Group};
 pub use journal::JournalChunk;
 pub use topics::Topic;
+pub use transactions::{Transaction, TransactionStatus};
 
 pub(crate) use agents::Registration;
 pub(crate) use chunks::ChunkLog;
@@ -40,12 +42,13 @@ pub(crate) use journal::{COPIES, Journal, Places};
 pub(crate) use objects::{Dead, Live, Named, Objects};
 pub(crate) use stored::StoredState;
 pub(crate) use topics::unknown_topic;
+pub(crate) use transactions::Transactions;
 
 /// The rules by which commands are judged. 0: those of release 0.1, whose logs must give the offsets
 /// that they gave then. 1: groups are written by the coordinator that claimed them, and a new
-/// producer begins with sequence 0. 2: a deleted topic's runs wait for [`Command::Purge`]. The first
-/// command that came with newer rules brings them.
-pub(crate) const RULES: u16 = 2;
+/// producer begins with sequence 0. 2: a deleted topic's runs wait for [`Command::Purge`]. 3: there are
+/// transactions. The first command that came with newer rules brings them.
+pub(crate) const RULES: u16 = 3;
 
 /// From these rules on deleted topics wait to be purged.
 const GRAVEYARD: u16 = 2;
@@ -74,6 +77,7 @@ pub struct State {
     pub(crate) clock: Millis,
     pub(crate) journal: Journal,
     pub(crate) graveyard: Graveyard,
+    pub(crate) transactions: Transactions,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
@@ -169,6 +173,13 @@ impl State {
                 }
                 Ok(Outcome::Done)
             }
+            Command::InitTransactions(command) => transactions::init(self, command, changes),
+            Command::AddToTransaction(command) => transactions::add(self, command),
+            Command::CommitTransactionOffsets(command) => {
+                transactions::commit_offsets(self, command, changes)
+            }
+            Command::EndTransaction(command) => transactions::end(self, command, changes),
+            Command::ForgetTransactionalIds(idle) => Ok(transactions::forget(self, idle)),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -215,6 +226,7 @@ impl State {
         self.rules = RULES;
         self.clock = self.clock.max(at);
         agents::skip_ahead(self, at);
+        transactions::abort_all(self, at);
         self.next_producer_id = self.next_producer_id.saturating_add(RESTORED_PRODUCER_IDS);
     }
 
@@ -270,6 +282,11 @@ const fn rules_of(command: &Command) -> u16 {
         | Command::AdvanceLogStarts(_)
         | Command::Purge { .. }
         | Command::ForgetObjects { .. } => 2,
+        Command::InitTransactions(_)
+        | Command::AddToTransaction(_)
+        | Command::CommitTransactionOffsets(_)
+        | Command::EndTransaction(_)
+        | Command::ForgetTransactionalIds(_) => 3,
         _ => 0,
     }
 }
@@ -284,6 +301,10 @@ const fn time_of(command: &Command) -> Millis {
         Command::PutGroup(command) => command.record.at,
         Command::EndAgents { at, .. } => *at,
         Command::Compact(command) => command.at,
+        Command::InitTransactions(command) => command.at,
+        Command::AddToTransaction(command) => command.at,
+        Command::CommitTransactionOffsets(command) => command.at,
+        Command::EndTransaction(command) => command.at,
         _ => Millis::MIN,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use alluvium_types::{AgentId, Millis, ObjectId, Offset, TopicId, TopicPartition};
+use alluvium_types::{AgentId, Millis, ObjectId, Offset, ProducerId, TopicId, TopicPartition};
 
-use super::{Agent, Group, JournalChunk, Standing, State, Topic};
+use super::{Agent, Group, JournalChunk, Standing, State, Topic, Transaction};
 use crate::command::AgentOrigin;
 use crate::partition::Partition;
 use crate::runs::JournalChunkId;
@@ -188,6 +188,23 @@ impl State {
     /// Topics that were deleted and have not been purged, by id. Their runs still name objects.
     pub fn deleted_topics(&self) -> impl Iterator<Item = &Topic> {
         self.graveyard.topics()
+    }
+
+    /// A transactional id with its transaction.
+    #[must_use]
+    pub fn transaction(&self, id: &str) -> Option<&Transaction> {
+        self.transactions.get(id)
+    }
+
+    /// All transactional ids, in order.
+    pub fn transactions(&self) -> impl Iterator<Item = (&str, &Transaction)> {
+        self.transactions.iter()
+    }
+
+    /// The transactional id that a producer id belongs to.
+    #[must_use]
+    pub fn transaction_of(&self, producer: ProducerId) -> Option<(&str, &Transaction)> {
+        self.transactions.of_producer(producer)
     }
 
     /// How many idempotent producers are remembered, over all partitions.

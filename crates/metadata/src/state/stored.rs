@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use alluvium_types::{AgentId, Millis, ProducerId, TopicId, TopicPartition};
 use serde::Deserialize;
 
-use super::{DeletedNames, Graveyard, Group, Journal, Objects, Registration, State, Topic};
+use super::{
+    DeletedNames, Graveyard, Group, Journal, Objects, Registration, State, Topic, Transactions,
+};
 use crate::invariants;
 
 /// What a snapshot holds; the fields are those of [`State`], in the same order.
@@ -26,6 +28,7 @@ pub(crate) struct StoredState {
     pub(crate) clock: Millis,
     pub(crate) journal: Journal,
     pub(crate) graveyard: Graveyard,
+    pub(crate) transactions: Transactions,
 }
 
 impl TryFrom<StoredState> for State {
@@ -46,6 +49,7 @@ impl TryFrom<StoredState> for State {
             deleted_names: stored.deleted_names,
             clock: stored.clock,
             journal: stored.journal,
+            transactions: stored.transactions,
             ..Self::default()
         };
         for (id, mut topic) in stored.topics {
@@ -65,6 +69,7 @@ impl TryFrom<StoredState> for State {
                 state.idle_groups.insert(group.claim, id.clone());
             }
         }
+        state.transactions.index();
         invariants::check(&state)?;
         Ok(state)
     }

@@ -53,13 +53,22 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn stamp() -> impl Strategy<Value = BatchStamp> {
-    let producer = (int(), prop_oneof![8 => 0i16..2, 1 => any::<i16>()], int32()).prop_map(
-        |(id, epoch, base_sequence)| ProducerStamp {
-            id,
-            epoch,
-            base_sequence,
-        },
-    );
+    let transaction = select(vec![
+        InTransaction::No,
+        InTransaction::No,
+        InTransaction::Added,
+        InTransaction::Joins,
+    ]);
+    let epoch = prop_oneof![8 => 0i16..2, 1 => any::<i16>()];
+    let producer =
+        (int(), epoch, int32(), transaction).prop_map(|(id, epoch, base_sequence, transaction)| {
+            ProducerStamp {
+                id,
+                epoch,
+                base_sequence,
+                transaction,
+            }
+        });
     let bytes = prop_oneof![8 => 1u32..20, 1 => any::<u32>(), 1 => Just(0)];
     let records = prop_oneof![8 => 1u32..4, 1 => any::<u32>(), 1 => Just(0)];
     (bytes, records, time(), prop::option::of(producer)).prop_map(
@@ -343,6 +352,45 @@ fn claims() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn transactions() -> impl Strategy<Value = Command> {
+    let producer = || (0i64..6, 0i16..3).prop_map(|(id, epoch)| ProducerEpoch { id, epoch });
+    let by = select(vec![
+        EndedBy::Producer,
+        EndedBy::BumpingProducer,
+        EndedBy::Server,
+    ]);
+    let commit = (place(), int()).prop_map(|(partition, offset)| OffsetCommit {
+        partition,
+        offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+    });
+    let commits = prop::collection::vec(commit, 0..3);
+    prop_oneof![
+        4 => (name(), prop_oneof![8 => Just(60_000), 1 => int32()], prop::option::weighted(0.2, producer()), time())
+            .prop_map(|(transactional_id, timeout, expected, at)| {
+                Command::InitTransactions(InitTransactions { transactional_id, timeout, expected, at })
+            }),
+        6 => (name(), producer(), prop::collection::vec(place(), 0..4), prop::collection::vec(name(), 0..2), time())
+            .prop_map(|(transactional_id, producer, partitions, groups, at)| {
+                Command::AddToTransaction(AddToTransaction { transactional_id, producer, partitions, groups, at })
+            }),
+        4 => (origin(), name(), producer(), name(), any::<bool>(), commits, time())
+            .prop_map(|(origin, transactional_id, producer, group, joins, offsets, at)| {
+                Command::CommitTransactionOffsets(CommitTransactionOffsets {
+                    origin, transactional_id, producer, group, joins, offsets, at,
+                })
+            }),
+        6 => (name(), producer(), any::<bool>(), by, time())
+            .prop_map(|(transactional_id, producer, commit, by, at)| {
+                Command::EndTransaction(EndTransaction { transactional_id, producer, commit, by, at })
+            }),
+        1 => (name(), producer(), time()).prop_map(|(transactional_id, producer, used_at)| {
+            Command::ForgetTransactionalIds(vec![IdleTransactionalId { transactional_id, producer, used_at }])
+        }),
+    ]
+}
+
 fn register() -> impl Strategy<Value = Command> {
     (1u128..4).prop_map(crate::testing::register)
 }
@@ -355,6 +403,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => (topic(), -1i32..6).prop_map(|(topic, count)| Command::CreatePartitions { topic, count }),
         1 => configs(),
         30 => sequence(),
+        15 => transactions(),
         8 => settle(),
         1 => any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
         3 => start().prop_map(Command::AdvanceLogStart),

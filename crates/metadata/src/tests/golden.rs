@@ -11,7 +11,7 @@ use alluvium_types::{ErrorCode, ObjectId};
 use bytes::Bytes;
 
 use crate::testing::{
-    Cluster, NOW, ORIGIN, TOPIC, batch, claim, from, object, origin, part, register, run,
+    Cluster, NOW, ORIGIN, TOPIC, batch, claim, from, object, origin, part, register, run, within,
 };
 use crate::*;
 
@@ -379,8 +379,8 @@ fn golden_commands_of_version_3_are_read_and_written_as_ever() {
     assert_eq!(bytes, golden);
 }
 
-#[test]
-fn a_golden_snapshot_is_read_and_written_as_ever() {
+/// A state in which all of version 3 is found.
+fn of_version_3() -> Cluster {
     let mut cluster = of_version_2();
     let outcomes: Vec<Outcome> = newest_commands()
         .into_iter()
@@ -393,8 +393,132 @@ fn a_golden_snapshot_is_read_and_written_as_ever() {
     let state = &cluster.state;
     assert_eq!((state.rules, state.journal_chunks().count()), (2, 2));
     assert_eq!((state.purgeable_runs(), cluster.dead()), (1, vec![2]));
+    cluster
+}
+
+/// Of version 3: read only, since version 4 came with transactions.
+#[test]
+fn the_golden_snapshot_of_version_3_is_read() {
+    let cluster = of_version_3();
+    let golden = golden("state-v3.snapshot", &[]);
+    let read = State::from_snapshot(&golden).unwrap();
+    assert_eq!(read, cluster.state);
+    assert_eq!(State::from_snapshot(&read.to_snapshot()).unwrap(), read);
+}
+
+/// One command of each kind that transactions brought, and batches within one. The producer ids are
+/// those of [`of_version_3`].
+fn transaction_commands() -> Vec<Command> {
+    let origin = origin(1, 2);
+    let text = |text: &str| text.to_owned();
+    let (one, two) = (1000, 1001);
+    let producer = |id, epoch| ProducerEpoch { id, epoch };
+    let init = |id: &str, expected| {
+        Command::InitTransactions(InitTransactions {
+            transactional_id: text(id),
+            timeout: 60_000,
+            expected,
+            at: NOW + 4,
+        })
+    };
+    let end = |id: &str, producer, commit, by| {
+        Command::EndTransaction(EndTransaction {
+            transactional_id: text(id),
+            producer,
+            commit,
+            by,
+            at: NOW + 6,
+        })
+    };
+    let sequence = |chunk, batches: &[BatchStamp]| {
+        Command::Sequence(Sequence {
+            origin,
+            chunk: alluvium_types::ChunkNumber(chunk),
+            location: object(400 + u128::from(chunk)),
+            runs: vec![run(1, 0, batches)],
+            sealed_at: NOW + 5,
+            at: NOW + 5,
+        })
+    };
+    let commit = OffsetCommit {
+        partition: part(1),
+        offset: 9,
+        leader_epoch: -1,
+        metadata: text("note"),
+    };
+    let idle = IdleTransactionalId {
+        transactional_id: text("three"),
+        producer: producer(1002, 0),
+        used_at: NOW + 4,
+    };
+    vec![
+        init("one", None),
+        init("two", None),
+        init("three", None),
+        init("two", Some(producer(two, 0))),
+        Command::AddToTransaction(AddToTransaction {
+            transactional_id: text("one"),
+            producer: producer(one, 0),
+            partitions: vec![part(1)],
+            groups: vec![text("idle")],
+            at: NOW + 5,
+        }),
+        sequence(
+            3,
+            &[
+                within(producer(one, 0), 0, 2, InTransaction::Added),
+                within(producer(two, 1), 0, 3, InTransaction::Joins),
+            ],
+        ),
+        Command::CommitTransactionOffsets(CommitTransactionOffsets {
+            origin,
+            transactional_id: text("two"),
+            producer: producer(two, 1),
+            group: text("idle"),
+            joins: true,
+            offsets: vec![commit],
+            at: NOW + 5,
+        }),
+        end("one", producer(one, 0), false, EndedBy::BumpingProducer),
+        sequence(4, &[within(producer(one, 1), 0, 1, InTransaction::Joins)]),
+        end("one", producer(one, 1), true, EndedBy::Server),
+        init("four", None),
+        end("four", producer(1003, 0), false, EndedBy::BumpingProducer),
+        Command::ForgetTransactionalIds(vec![idle]),
+    ]
+}
+
+#[test]
+fn golden_commands_of_version_4_are_read_and_written_as_ever() {
+    let commands = transaction_commands();
+    let bytes = postcard::to_allocvec(&commands).unwrap();
+    let golden = golden("commands-v4.postcard", &bytes);
+    assert_eq!(
+        postcard::from_bytes::<Vec<Command>>(&golden).unwrap(),
+        commands
+    );
+    assert_eq!(bytes, golden);
+}
+
+#[test]
+fn a_golden_snapshot_is_read_and_written_as_ever() {
+    let mut cluster = of_version_3();
+    let outcomes: Vec<Outcome> = transaction_commands()
+        .into_iter()
+        .map(|command| cluster.apply(command))
+        .collect();
+    let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
+    assert_eq!(outcomes.iter().find(refused), None);
+    let written = postcard::to_allocvec(&outcomes).unwrap();
+    assert_eq!(written, golden("outcomes-v4.postcard", &written));
+    let state = &cluster.state;
+    assert_eq!((state.rules, state.transactions().count()), (3, 3));
+    let partition = cluster.partition(1);
+    assert_eq!(partition.aborted_within(0, i64::MAX).count(), 1);
+    assert_eq!(partition.open_transactions().count(), 1);
+    assert!(state.group("idle").is_some_and(Group::has_pending));
     let bytes = state.to_snapshot();
-    let golden = golden("state-v3.snapshot", &bytes);
+    let golden = golden("state-v4.snapshot", &bytes);
     assert_eq!(&State::from_snapshot(&golden).unwrap(), state);
     assert_eq!(bytes, golden);
 }

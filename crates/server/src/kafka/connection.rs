@@ -141,7 +141,10 @@ impl Session {
         producer: &ProducerConnection,
     ) -> Result<Work, Rejection> {
         let length = frames.length().await?;
-        let queued = self.queued.lease(length.saturating_add(OVERHEAD_BYTES)).await;
+        let queued = self
+            .queued
+            .lease(length.saturating_add(OVERHEAD_BYTES))
+            .await;
         let alone = self.in_hand.load(Ordering::Relaxed) == 0;
         let frame = frames.body(length, alone).await?;
         self.services.metrics.received.increment(4 + length as u64);
