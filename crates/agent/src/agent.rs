@@ -25,6 +25,7 @@ use crate::produce::{Produce, WritePaths};
 use crate::producer_ids::ProducerIds;
 use crate::registration::Registration;
 use crate::settle::Settler;
+use crate::shares::Shares;
 use crate::store_health::StoreHealth;
 use crate::topics::Topics;
 use crate::write_ahead::{AgentJournal, Keeper, KeptCopies};
@@ -120,6 +121,8 @@ pub struct Agent {
     pub journal: Option<AgentJournal>,
     /// Consumer groups that this agent coordinates.
     pub groups: Groups,
+    /// Share groups.
+    pub shares: Shares,
     /// Producer ids for InitProducerId.
     pub producer_ids: ProducerIds,
     peer_service: Arc<PeerService>,
@@ -239,6 +242,13 @@ impl Agent {
             Arc::clone(&clock),
             topics.clone(),
         );
+        let shares = Shares::start(
+            registration.clone(),
+            freshness.clone(),
+            metadata.clone(),
+            Arc::clone(&clock),
+            topics.clone(),
+        );
         let producer_ids = ProducerIds::new(metadata.clone());
         let newcomers = Newcomers::new(metadata.clone());
         Ok(Arc::new(Self {
@@ -248,6 +258,7 @@ impl Agent {
             produce,
             fetch,
             groups,
+            shares,
             producer_ids,
             peer_service: Arc::new(peer_service),
             registration,
@@ -349,6 +360,7 @@ impl Agent {
         self.registration.leave();
         self.produce.shutdown().await;
         self.groups.shutdown().await;
+        self.shares.shutdown().await;
         self.compaction.shutdown().await;
         self.settler.shutdown().await;
         if let Some(keeper) = &self.keeper {

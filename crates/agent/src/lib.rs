@@ -24,6 +24,7 @@ pub mod produce;
 pub mod producer_ids;
 mod registration;
 pub mod settle;
+pub mod shares;
 mod store_health;
 mod task;
 #[cfg(test)]

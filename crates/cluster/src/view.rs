@@ -125,6 +125,7 @@ fn moved_partitions<'a>(
             let place = TopicPartition::new(topic.id, index);
             let same = old.partition(place).is_some_and(|known| {
                 known.high_watermark() == partition.high_watermark()
+                    && known.last_stable_offset() == partition.last_stable_offset()
                     && known.log_start() == partition.log_start()
             });
             (!same).then_some(place)

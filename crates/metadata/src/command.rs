@@ -2,6 +2,7 @@
 //! call, the RPC body, the Raft log entry and the input of `apply`: there are no mirrors.
 
 mod group;
+mod shares;
 mod stamp;
 mod transactions;
 
@@ -16,6 +17,10 @@ use alluvium_types::{
 use crate::runs::JournalChunkId;
 
 pub use group::{CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup};
+pub use shares::{
+    AcknowledgeKind, Acknowledgements, Acquired, ShareAcknowledge, ShareAcquire, ShareBegin,
+    ShareRelease, ShareReset, ShareTerms,
+};
 pub use stamp::{BatchStamp, InTransaction, ProducerStamp};
 pub use transactions::{
     AddToTransaction, CommitTransactionOffsets, EndTransaction, EndedBy, IdleTransactionalId,
@@ -160,6 +165,16 @@ pub enum Command {
     EndTransaction(EndTransaction),
     /// Forgets transactional ids that were not used for long.
     ForgetTransactionalIds(Vec<IdleTransactionalId>),
+    /// A share group begins with partitions.
+    ShareBegin(ShareBegin),
+    /// A member of a share group acquires records. Answered by [`Outcome::ShareAcquired`].
+    ShareAcquire(ShareAcquire),
+    /// A member of a share group acknowledges records. Answered by [`Outcome::ShareAcknowledged`].
+    ShareAcknowledge(ShareAcknowledge),
+    /// Members of a share group have gone.
+    ShareRelease(ShareRelease),
+    /// A share group goes on from other offsets.
+    ShareReset(ShareReset),
 }
 
 /// See [`Command::AnnounceAgent`].
@@ -469,6 +484,10 @@ pub enum Outcome {
     Purged(u64),
     /// See [`Command::InitTransactions`] and [`Command::EndTransaction`]: what the producer has now.
     Producer(ProducerEpoch),
+    /// See [`Command::ShareAcquire`]: what the member has now, in order.
+    ShareAcquired(Vec<Acquired>),
+    /// See [`Command::ShareAcknowledge`]: why nothing was done, if nothing was.
+    ShareAcknowledged(Option<ErrorCode>),
 }
 
 /// Why a command changed nothing.
@@ -518,4 +537,6 @@ pub enum Change {
     Agents,
     /// A group's record, offsets or coordinator changed.
     Groups,
+    /// What a share group has of a partition's records changed.
+    Share(TopicPartition),
 }

@@ -220,9 +220,14 @@ fn groups(state: &State) -> Result<(), String> {
                 return Err(format!("group {id:?} has another's claim"));
             }
         }
+        for (place, share) in &group.shares {
+            let blame = |error: String| format!("share group {id:?}, {place:?}: {error}");
+            share.check().map_err(blame)?;
+        }
         if let Some(place) = group
             .offsets
             .keys()
+            .chain(group.shares.keys())
             .find(|place| state.partition(**place).is_none())
         {
             return Err(format!(

@@ -6,7 +6,7 @@
 //! restored from a snapshot, model-tested and simulated.
 //!
 //! The crate owns topics and their configs, the manifest of every partition (its [`Run`]s), producer
-//! states, transactions, consumer group records and committed offsets, and the agents' registrations. It does not
+//! states, transactions, consumer and share group records and committed offsets, and the agents' registrations. It does not
 //! check what Kafka calls configuration or names: commands were validated where they were made.
 //!
 //! `state` dispatches and answers queries; beside it lies one room per subject: `sequence` gives
@@ -26,6 +26,7 @@ pub mod rendezvous;
 mod runs;
 mod sequence;
 mod settle;
+mod share;
 mod snapshot;
 mod state;
 
@@ -35,17 +36,19 @@ mod testing;
 mod tests;
 
 pub use command::{
-    AddToTransaction, AdvanceLogStart, AgentOrigin, AnnounceAgent, BatchOutcome, BatchStamp,
-    Change, ChunkRun, Command, CommitOffsets, CommitTransactionOffsets, Compact, CompactStretch,
-    CompactedObject, CompactedPlace, CompactedRun, ConfigChange, ConfigOp, ConfigTarget,
-    CreateTopic, EndTransaction, EndedBy, GroupMember, GroupRecord, IdleTransactionalId,
-    InTransaction, InitTransactions, JournalCopy, Location, OffsetCommit, Outcome,
-    PartitionSequenced, ProducerEpoch, ProducerStamp, PutGroup, Refusal, RegisterAgent, Sequence,
-    Settle, SettleRun,
+    AcknowledgeKind, Acknowledgements, Acquired, AddToTransaction, AdvanceLogStart, AgentOrigin,
+    AnnounceAgent, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CommitOffsets,
+    CommitTransactionOffsets, Compact, CompactStretch, CompactedObject, CompactedPlace,
+    CompactedRun, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, EndTransaction, EndedBy,
+    GroupMember, GroupRecord, IdleTransactionalId, InTransaction, InitTransactions, JournalCopy,
+    Location, OffsetCommit, Outcome, PartitionSequenced, ProducerEpoch, ProducerStamp, PutGroup,
+    Refusal, RegisterAgent, Sequence, Settle, SettleRun, ShareAcknowledge, ShareAcquire,
+    ShareBegin, ShareRelease, ShareReset, ShareTerms,
 };
 pub use partition::{AbortedTransaction, Partition};
 pub use producers::{ProducerBatch, ProducerState};
 pub use runs::{JournalChunkId, Run, RunLocation};
+pub use share::SharePartition;
 pub use snapshot::SnapshotError;
 pub use state::{
     Agent, CommittedOffset, Group, JournalChunk, Standing, State, Topic, Transaction,

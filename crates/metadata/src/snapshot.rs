@@ -47,7 +47,10 @@
 //!    at which those begin at the earliest that were aborted later), by marker;
 //! 9. groups, a map by id: an option of the record, the offsets, a map by topic id and partition, an
 //!    option of the coordinator (agent id and epoch), the number of its claim, and a map by producer id
-//!    of the offsets that its open transaction will commit, each a map as the one before;
+//!    of the offsets that its open transaction will commit, each a map as the one before, and a map by
+//!    topic id and partition of what a share group has there: the first offset that is not done with,
+//!    stretches of offsets (one past the last, 0 free, 1 acquired by a member until a time, 2 done,
+//!    number of deliveries), and how many records were given up;
 //! 10. live objects, a map of object id to length and level; dead objects, a map of object id to
 //!     length and the time of death;
 //! 11. the next producer id;

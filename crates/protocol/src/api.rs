@@ -77,8 +77,15 @@ pub const SERVED: &[ServedApi] = &[
     ServedApi::new(55, "DescribeQuorum", 0, 2),
     ServedApi::new(60, "DescribeCluster", 0, 2),
     ServedApi::new(75, "DescribeTopicPartitions", 0, 0),
+    ServedApi::new(76, "ShareGroupHeartbeat", 1, 1),
+    ServedApi::new(77, "ShareGroupDescribe", 1, 1),
+    ServedApi::new(78, "ShareFetch", 1, 2),
+    ServedApi::new(79, "ShareAcknowledge", 1, 2),
     ServedApi::new(80, "AddRaftVoter", 0, 1),
     ServedApi::new(81, "RemoveRaftVoter", 0, 0),
+    ServedApi::new(90, "DescribeShareGroupOffsets", 0, 1),
+    ServedApi::new(91, "AlterShareGroupOffsets", 0, 0),
+    ServedApi::new(92, "DeleteShareGroupOffsets", 0, 0),
 ];
 
 /// Every API key that Kafka 4.x has, served or not, with its name.

@@ -164,6 +164,11 @@ impl Fetch {
         self.source.join(company);
     }
 
+    /// Takes a seat at the tail of some partitions, for those who wait for more than records.
+    pub(crate) fn seat(&self, partitions: impl Iterator<Item = TopicPartition>) -> Waiter {
+        self.tail.wait_for(partitions)
+    }
+
     /// The chunks that producers just wrote.
     pub(crate) fn recent(&self) -> Recent {
         self.source.recent().clone()

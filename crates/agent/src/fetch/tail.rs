@@ -25,7 +25,7 @@ struct Waiters {
 
 /// A seat at the tail of some partitions; dropping it leaves.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     tail: Tail,
     id: u64,
     partitions: Vec<TopicPartition>,
@@ -86,7 +86,7 @@ impl Tail {
         let waiters = self.waiters();
         for change in changes {
             match change {
-                Change::Partition(partition) => waiters.wake(partition),
+                Change::Partition(partition) | Change::Share(partition) => waiters.wake(partition),
                 Change::Topics => topics_changed = true,
                 Change::Agents | Change::Groups => {}
             }
@@ -127,7 +127,7 @@ impl Waiters {
 
 impl Waiter {
     /// Resolves when something changed since the last call or since the seat was taken.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.notify.notified().await;
     }
 }

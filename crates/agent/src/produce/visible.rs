@@ -57,6 +57,6 @@ fn concerns(change: &Change, hidden: &[Answer]) -> bool {
     match change {
         Change::Partition(at) => hidden.iter().any(|answer| answer.partition == *at),
         Change::Topics => true,
-        Change::Agents | Change::Groups => false,
+        Change::Agents | Change::Groups | Change::Share(_) => false,
     }
 }

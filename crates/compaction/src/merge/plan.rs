@@ -148,7 +148,7 @@ impl Planner {
             match change {
                 Change::Partition(at) => _ = self.pending.entry(Group::of(*at)).or_default(),
                 Change::Agents => self.rescan(),
-                Change::Topics | Change::Groups => {}
+                Change::Topics | Change::Groups | Change::Share(_) => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a partition knows of transactions: which are open in it, and which were aborted.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,8 @@ impl Transactions {
     }
 
     pub(crate) fn begin(&mut self, producer: ProducerId, first_offset: Offset) {
-        if !self.open.contains_key(&producer) {
-            self.open.insert(producer, first_offset);
+        if let Entry::Vacant(entry) = self.open.entry(producer) {
+            entry.insert(first_offset);
             self.first_offsets.insert(first_offset);
         }
     }

@@ -125,6 +125,7 @@ impl From<Group> for state::Group {
             coordinator: stored.coordinator,
             claim: stored.claim,
             pending: BTreeMap::new(),
+            shares: BTreeMap::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{State, refusal};
 use crate::command::{
     AgentOrigin, Change, CommitOffsets, GroupRecord, OffsetCommit, Outcome, PutGroup, Refusal,
 };
+use crate::share::SharePartition;
 
 /// Most groups that are claimed and hold nothing yet. Beyond it the oldest of these claims is
 /// dropped: its coordinator is told so when it writes, and claims again.
@@ -29,6 +30,8 @@ pub struct Group {
     pub(crate) claim: u64,
     /// Offsets that open transactions will commit, by the producer of each.
     pub(crate) pending: BTreeMap<ProducerId, BTreeMap<TopicPartition, CommittedOffset>>,
+    /// What it has of each partition, if it is a share group.
+    pub shares: BTreeMap<TopicPartition, SharePartition>,
 }
 
 /// A committed offset.
@@ -59,7 +62,10 @@ impl CommittedOffset {
 impl Group {
     /// Nothing would be lost with it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.record.is_none() && self.offsets.is_empty() && self.pending.is_empty()
+        self.record.is_none()
+            && self.offsets.is_empty()
+            && self.pending.is_empty()
+            && self.shares.is_empty()
     }
 
     /// Whether an open transaction holds back an offset of a partition (KIP-447).
@@ -76,7 +82,7 @@ impl Group {
     }
 }
 
-fn unknown_group(id: &str) -> Refusal {
+pub(super) fn unknown_group(id: &str) -> Refusal {
     refusal(
         ErrorCode::GroupIdNotFound,
         format!("Group '{id}' is not known."),
@@ -109,7 +115,7 @@ pub(super) fn admit(state: &State, origin: AgentOrigin, id: &str) -> Result<(), 
 
 /// Changes a group, made if there is none, and keeps count of those that hold nothing: they last
 /// while whoever claimed them does, within bounds.
-fn change<R>(state: &mut State, id: String, change: impl FnOnce(&mut Group) -> R) -> R {
+pub(super) fn change<R>(state: &mut State, id: String, change: impl FnOnce(&mut Group) -> R) -> R {
     let mut group = state.groups.remove(&id).unwrap_or_default();
     state.idle_groups.remove(&group.claim);
     let result = change(&mut group);
@@ -302,6 +308,7 @@ pub(super) fn delete(
         group.record = None;
         group.offsets.clear();
         group.pending.clear();
+        group.shares.clear();
     });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
@@ -329,6 +336,7 @@ pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<
             std::iter::once(&group.offsets)
                 .chain(pending)
                 .any(|offsets| offsets.range(everything.clone()).next().is_some())
+                || group.shares.range(everything.clone()).next().is_some()
         })
         .map(|(id, _)| id.clone())
         .collect();
@@ -338,6 +346,7 @@ pub(super) fn forget_topic(state: &mut State, topic: TopicId, changes: &mut Vec<
     for id in found {
         change(state, id, |group| {
             group.offsets.retain(|place, _| place.topic != topic);
+            group.shares.retain(|place, _| place.topic != topic);
             group.pending.retain(|_, offsets| {
                 offsets.retain(|place, _| place.topic != topic);
                 !offsets.is_empty()

@@ -9,6 +9,7 @@ mod groups;
 mod journal;
 mod objects;
 mod queries;
+mod shares;
 mod stored;
 mod topics;
 mod transactions;
@@ -47,7 +48,7 @@ pub(crate) use transactions::Transactions;
 /// The rules by which commands are judged. 0: those of release 0.1, whose logs must give the offsets
 /// that they gave then. 1: groups are written by the coordinator that claimed them, and a new
 /// producer begins with sequence 0. 2: a deleted topic's runs wait for [`Command::Purge`]. 3: there are
-/// transactions. The first command that came with newer rules brings them.
+/// transactions and share groups. The first command that came with newer rules brings them.
 pub(crate) const RULES: u16 = 3;
 
 /// From these rules on deleted topics wait to be purged.
@@ -180,6 +181,11 @@ impl State {
             }
             Command::EndTransaction(command) => transactions::end(self, command, changes),
             Command::ForgetTransactionalIds(idle) => Ok(transactions::forget(self, idle)),
+            Command::ShareBegin(command) => Ok(shares::begin(self, command, changes)),
+            Command::ShareAcquire(command) => shares::acquire(self, &command, changes),
+            Command::ShareAcknowledge(command) => shares::acknowledge(self, &command, changes),
+            Command::ShareRelease(command) => Ok(shares::release(self, &command, changes)),
+            Command::ShareReset(command) => shares::reset(self, command, changes),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -286,7 +292,12 @@ const fn rules_of(command: &Command) -> u16 {
         | Command::AddToTransaction(_)
         | Command::CommitTransactionOffsets(_)
         | Command::EndTransaction(_)
-        | Command::ForgetTransactionalIds(_) => 3,
+        | Command::ForgetTransactionalIds(_)
+        | Command::ShareBegin(_)
+        | Command::ShareAcquire(_)
+        | Command::ShareAcknowledge(_)
+        | Command::ShareRelease(_)
+        | Command::ShareReset(_) => 3,
         _ => 0,
     }
 }
@@ -305,6 +316,8 @@ const fn time_of(command: &Command) -> Millis {
         Command::AddToTransaction(command) => command.at,
         Command::CommitTransactionOffsets(command) => command.at,
         Command::EndTransaction(command) => command.at,
+        Command::ShareAcquire(command) => command.at,
+        Command::ShareAcknowledge(command) => command.at,
         _ => Millis::MIN,
     }
 }

@@ -329,7 +329,8 @@ pub(super) fn commit_offsets(
     } = command;
     groups::admit(state, origin, &group)?;
     let known = held(state, &id, producer)?;
-    if !joins && !(known.is_open() && known.groups.contains(&group)) {
+    let was_added = known.is_open() && known.groups.contains(&group);
+    if !(joins || was_added) {
         return Err(refusal(
             ErrorCode::InvalidTxnState,
             format!("Group '{group}' was not added to the transaction of '{id}'."),

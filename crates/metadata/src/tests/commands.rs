@@ -391,6 +391,54 @@ fn transactions() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn shares() -> impl Strategy<Value = Command> {
+    let terms = || {
+        (0i32..2000, 1u16..4, 1u32..20).prop_map(|(lock, deliveries, in_flight)| ShareTerms {
+            lock,
+            deliveries,
+            in_flight,
+        })
+    };
+    let kind = select(vec![
+        AcknowledgeKind::Gap,
+        AcknowledgeKind::Accept,
+        AcknowledgeKind::Release,
+        AcknowledgeKind::Reject,
+        AcknowledgeKind::Renew,
+    ]);
+    let batch =
+        (0i64..20, 0i64..4, prop::collection::vec(kind, 1..3)).prop_map(|(first, more, kinds)| {
+            Acknowledgements {
+                first,
+                last: first + more,
+                kinds,
+            }
+        });
+    let batches = prop::collection::vec(batch, 0..3);
+    prop_oneof![
+        2 => (name(), prop::collection::vec((place(), int()), 0..3))
+            .prop_map(|(group, starts)| Command::ShareBegin(ShareBegin { group, starts })),
+        6 => ((name(), place(), name()), any::<u32>(), int(), terms(), time()).prop_map(
+            |((group, partition, member), most, end, terms, at)| {
+                Command::ShareAcquire(ShareAcquire { group, partition, member, most, end, terms, at })
+            }
+        ),
+        6 => ((name(), place(), name()), batches, terms(), time()).prop_map(
+            |((group, partition, member), batches, terms, at)| {
+                Command::ShareAcknowledge(ShareAcknowledge { group, partition, member, batches, terms, at })
+            }
+        ),
+        1 => (name(), name(), prop::collection::vec(place(), 0..2), terms()).prop_map(
+            |(group, member, partitions, terms)| {
+                let members = vec![member];
+                Command::ShareRelease(ShareRelease { group, members, partitions, terms })
+            }
+        ),
+        1 => (name(), prop::collection::vec((place(), prop::option::of(int())), 0..3))
+            .prop_map(|(group, starts)| Command::ShareReset(ShareReset { group, starts })),
+    ]
+}
+
 fn register() -> impl Strategy<Value = Command> {
     (1u128..4).prop_map(crate::testing::register)
 }
@@ -404,6 +452,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => configs(),
         30 => sequence(),
         15 => transactions(),
+        8 => shares(),
         8 => settle(),
         1 => any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
         3 => start().prop_map(Command::AdvanceLogStart),

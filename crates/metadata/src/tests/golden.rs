@@ -488,9 +488,62 @@ fn transaction_commands() -> Vec<Command> {
     ]
 }
 
+/// One command of each kind that share groups brought.
+fn share_commands() -> Vec<Command> {
+    let text = |text: &str| text.to_owned();
+    let terms = ShareTerms {
+        lock: 30_000,
+        deliveries: 5,
+        in_flight: 2000,
+    };
+    let acquire = |member: &str, most| {
+        Command::ShareAcquire(ShareAcquire {
+            group: text("queue"),
+            partition: part(1),
+            member: text(member),
+            most,
+            end: 10,
+            terms,
+            at: NOW + 7,
+        })
+    };
+    let batch = Acknowledgements {
+        first: 1,
+        last: 2,
+        kinds: vec![AcknowledgeKind::Accept, AcknowledgeKind::Release],
+    };
+    vec![
+        Command::ShareBegin(ShareBegin {
+            group: text("queue"),
+            starts: vec![(part(1), 0), (part(2), 4)],
+        }),
+        acquire("a", 3),
+        acquire("b", 2),
+        Command::ShareAcknowledge(ShareAcknowledge {
+            group: text("queue"),
+            partition: part(1),
+            member: text("a"),
+            batches: vec![batch],
+            terms,
+            at: NOW + 8,
+        }),
+        Command::ShareRelease(ShareRelease {
+            group: text("queue"),
+            members: vec![text("b")],
+            partitions: vec![part(1)],
+            terms,
+        }),
+        Command::ShareReset(ShareReset {
+            group: text("queue"),
+            starts: vec![(part(2), None)],
+        }),
+    ]
+}
+
 #[test]
 fn golden_commands_of_version_4_are_read_and_written_as_ever() {
-    let commands = transaction_commands();
+    let mut commands = transaction_commands();
+    commands.extend(share_commands());
     let bytes = postcard::to_allocvec(&commands).unwrap();
     let golden = golden("commands-v4.postcard", &bytes);
     assert_eq!(
@@ -505,6 +558,7 @@ fn a_golden_snapshot_is_read_and_written_as_ever() {
     let mut cluster = of_version_3();
     let outcomes: Vec<Outcome> = transaction_commands()
         .into_iter()
+        .chain(share_commands())
         .map(|command| cluster.apply(command))
         .collect();
     let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
@@ -517,6 +571,8 @@ fn a_golden_snapshot_is_read_and_written_as_ever() {
     assert_eq!(partition.aborted_within(0, i64::MAX).count(), 1);
     assert_eq!(partition.open_transactions().count(), 1);
     assert!(state.group("idle").is_some_and(Group::has_pending));
+    let queue = &state.group("queue").unwrap().shares;
+    assert_eq!((queue.len(), queue[&part(1)].start()), (1, 0));
     let bytes = state.to_snapshot();
     let golden = golden("state-v4.snapshot", &bytes);
     assert_eq!(&State::from_snapshot(&golden).unwrap(), state);

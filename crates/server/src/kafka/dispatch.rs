@@ -88,8 +88,27 @@ const COLD: &[(i16, &str, Handler)] = &[
         "DescribeTopicPartitions",
         cold!(describe_topic_partitions),
     ),
+    (76, "ShareGroupHeartbeat", cold!(share_group_heartbeat)),
+    (77, "ShareGroupDescribe", cold!(share_group_describe)),
+    (78, "ShareFetch", cold!(share_fetch)),
+    (79, "ShareAcknowledge", cold!(share_acknowledge)),
     (80, "AddRaftVoter", cold!(add_raft_voter)),
     (81, "RemoveRaftVoter", cold!(remove_raft_voter)),
+    (
+        90,
+        "DescribeShareGroupOffsets",
+        cold!(describe_share_group_offsets),
+    ),
+    (
+        91,
+        "AlterShareGroupOffsets",
+        cold!(alter_share_group_offsets),
+    ),
+    (
+        92,
+        "DeleteShareGroupOffsets",
+        cold!(delete_share_group_offsets),
+    ),
 ];
 
 /// Requests that may change topics or producers: a Produce behind one of them waits for it. Metadata

@@ -6,6 +6,7 @@
 
 pub(crate) mod add_raft_voter;
 pub(crate) mod alter_configs;
+pub(crate) mod alter_share_group_offsets;
 pub(crate) mod api_versions;
 pub(crate) mod authorized_operations;
 pub(crate) mod config_resource;
@@ -13,11 +14,13 @@ pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_records;
+pub(crate) mod delete_share_group_offsets;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_quorum;
+pub(crate) mod describe_share_group_offsets;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
@@ -38,6 +41,10 @@ pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod refusal;
 pub(crate) mod remove_raft_voter;
+pub(crate) mod share_acknowledge;
+pub(crate) mod share_fetch;
+pub(crate) mod share_group_describe;
+pub(crate) mod share_group_heartbeat;
 pub(crate) mod sync_group;
 mod voters;
 
