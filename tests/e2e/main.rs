@@ -11,6 +11,7 @@
 //! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
 //! - [`fsck`]: a sound bucket is told from one that was tampered with.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
+//! - [`shares`]: a share group drains a queue.
 //! - [`sick_store`]: a store that fails, hangs and is switched off.
 //! - [`tool`]: the command line for people.
 
@@ -36,5 +37,6 @@ mod policies;
 mod process;
 mod programs;
 mod restore;
+mod shares;
 mod sick_store;
 mod tool;

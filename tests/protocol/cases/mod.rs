@@ -8,6 +8,7 @@ mod membership;
 mod offsets;
 mod offsets_by_id;
 mod quorum;
+mod shares;
 mod topics;
 
 use alluvium_protocol::api::SERVED;
@@ -17,7 +18,7 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
     (configs::KEYS, configs::cases),
@@ -25,6 +26,7 @@ const SUITES: [Suite; 7] = [
     (membership::KEYS, membership::cases),
     (cluster::KEYS, cluster::cases),
     (quorum::KEYS, quorum::cases),
+    (shares::KEYS, shares::cases),
 ];
 
 #[test]
@@ -74,4 +76,9 @@ fn cluster_in_every_version() {
 #[test]
 fn quorum_in_every_version() {
     run(&quorum::cases(), quorum::KEYS);
+}
+
+#[test]
+fn share_groups_in_every_version() {
+    run(&shares::cases(), shares::KEYS);
 }

@@ -238,6 +238,10 @@ impl Memberships {
         Some((group.epoch, members.collect()))
     }
 
+    pub(crate) fn has_members(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// Groups that have members.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         self.groups.keys().map(String::as_str)

@@ -24,7 +24,11 @@ pub(crate) async fn handle(
 }
 
 async fn delete(context: &RequestContext, group: StrBytes) -> DeletableGroupResult {
-    let code = context.agent.groups.delete(&group).await;
+    let code = if context.agent.shares.has_members(&group) {
+        ErrorCode::NonEmptyGroup
+    } else {
+        context.agent.groups.delete(&group).await
+    };
     let client = &context.client_host;
     match code {
         ErrorCode::None => info!(%group, client, "group is deleted"),

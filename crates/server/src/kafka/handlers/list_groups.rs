@@ -10,17 +10,32 @@ use tracing::warn;
 
 use super::RequestContext;
 
-/// Every group here is of the classic protocol.
-const GROUP_TYPE: &str = "classic";
+const CLASSIC: &str = "classic";
+const SHARE: &str = "share";
 
 pub(crate) async fn handle(
     context: &RequestContext,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     match context.agent.groups.list().await {
-        Ok(groups) => message!(ListGroupsResponse {
-            groups: select(groups, &request.states_filter, &request.types_filter),
-        }),
+        Ok(groups) => {
+            let sharing = context.agent.shares.list();
+            let mut listed = select(
+                groups,
+                CLASSIC,
+                &request.states_filter,
+                &request.types_filter,
+            );
+            listed.retain(|group| !sharing.iter().any(|share| share.group == *group.group_id));
+            let sharing = select(
+                sharing,
+                SHARE,
+                &request.states_filter,
+                &request.types_filter,
+            );
+            listed.extend(sharing);
+            message!(ListGroupsResponse { groups: listed })
+        }
         Err(code) => {
             warn!(%code, client = context.client_host, "ListGroups refused");
             message!(ListGroupsResponse {
@@ -37,16 +52,21 @@ fn passes(filter: &[StrBytes], value: &str) -> bool {
             .any(|wanted| wanted.eq_ignore_ascii_case(value))
 }
 
-fn select(groups: Vec<GroupListing>, states: &[StrBytes], types: &[StrBytes]) -> Vec<ListedGroup> {
+fn select(
+    groups: Vec<GroupListing>,
+    group_type: &str,
+    states: &[StrBytes],
+    types: &[StrBytes],
+) -> Vec<ListedGroup> {
     groups
         .into_iter()
-        .filter(|group| passes(states, group.state.name()) && passes(types, GROUP_TYPE))
+        .filter(|group| passes(states, group.state.name()) && passes(types, group_type))
         .map(|group| {
             message!(ListedGroup {
                 group_id: group.group.into(),
                 protocol_type: group.protocol_type.into(),
                 group_state: group.state.name().into(),
-                group_type: GROUP_TYPE.into(),
+                group_type: group_type.into(),
             })
         })
         .collect()
@@ -71,7 +91,7 @@ mod tests {
             listing("b", GroupState::Stable),
         ];
         let names = |states: &[StrBytes], types: &[StrBytes]| {
-            let selected = select(groups.clone(), states, types);
+            let selected = select(groups.clone(), CLASSIC, states, types);
             selected
                 .iter()
                 .map(|group| group.group_id.to_string())
@@ -81,7 +101,7 @@ mod tests {
         assert_eq!(names(&["stable".into()], &["CLASSIC".into()]), ["b"]);
         assert!(names(&[], &["consumer".into()]).is_empty());
         for version in 0..=5 {
-            let groups = select(groups.clone(), &[], &[]);
+            let groups = select(groups.clone(), SHARE, &[], &[]);
             encode(1, version, &message!(ListGroupsResponse { groups })).unwrap();
         }
     }
