@@ -43,6 +43,19 @@ macro_rules! cold_path {
             DescribeTopicPartitionsResponse
         );
         $each!(DescribeQuorumRequest, DescribeQuorumResponse);
+        $each!(ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse);
+        $each!(ShareGroupDescribeRequest, ShareGroupDescribeResponse);
+        $each!(ShareFetchRequest, ShareFetchResponse);
+        $each!(ShareAcknowledgeRequest, ShareAcknowledgeResponse);
+        $each!(
+            DescribeShareGroupOffsetsRequest,
+            DescribeShareGroupOffsetsResponse
+        );
+        $each!(AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse);
+        $each!(
+            DeleteShareGroupOffsetsRequest,
+            DeleteShareGroupOffsetsResponse
+        );
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };
