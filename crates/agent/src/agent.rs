@@ -28,6 +28,7 @@ use crate::settle::Settler;
 use crate::shares::Shares;
 use crate::store_health::StoreHealth;
 use crate::topics::Topics;
+use crate::transactions::Transactions;
 use crate::write_ahead::{AgentJournal, Keeper, KeptCopies};
 
 /// How long the quorum is given to hear that the agent leaves.
@@ -123,6 +124,8 @@ pub struct Agent {
     pub groups: Groups,
     /// Share groups.
     pub shares: Shares,
+    /// Transactional producers.
+    pub transactions: Transactions,
     /// Producer ids for InitProducerId.
     pub producer_ids: ProducerIds,
     peer_service: Arc<PeerService>,
@@ -249,6 +252,12 @@ impl Agent {
             Arc::clone(&clock),
             topics.clone(),
         );
+        let transactions = Transactions::start(
+            registration.clone(),
+            metadata.clone(),
+            Arc::clone(&clock),
+            topics.clone(),
+        );
         let producer_ids = ProducerIds::new(metadata.clone());
         let newcomers = Newcomers::new(metadata.clone());
         Ok(Arc::new(Self {
@@ -259,6 +268,7 @@ impl Agent {
             fetch,
             groups,
             shares,
+            transactions,
             producer_ids,
             peer_service: Arc::new(peer_service),
             registration,
@@ -361,6 +371,7 @@ impl Agent {
         self.produce.shutdown().await;
         self.groups.shutdown().await;
         self.shares.shutdown().await;
+        self.transactions.shutdown().await;
         self.compaction.shutdown().await;
         self.settler.shutdown().await;
         if let Some(keeper) = &self.keeper {

@@ -30,6 +30,7 @@ mod task;
 #[cfg(test)]
 mod testing;
 pub mod topics;
+pub mod transactions;
 pub mod write_ahead;
 
 pub use agent::{Agent, AgentConfig};

@@ -264,7 +264,8 @@ impl Coordinator {
         });
     }
 
-    fn check_commit(
+    /// Whether a member may commit now.
+    pub(crate) fn check_commit(
         &mut self,
         now: Millis,
         committer: &Committer,

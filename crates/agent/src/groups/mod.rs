@@ -36,6 +36,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transactional;
 mod work;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ pub use self::request::{
     GroupDescription, GroupListing, GroupState, Heartbeat, JoinAnswer, JoinGroup, JoinRefused,
     Joined, JoinedMember, Leaver, SyncAnswer, SyncGroup, Synced,
 };
+
+pub use self::transactional::InTransactionOf;
 
 use self::claims::Flights;
 use self::coordinator::{Coordinator, Durable};

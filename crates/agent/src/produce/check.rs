@@ -25,14 +25,15 @@ pub(super) struct Accepted {
 pub(super) fn check(
     set: &Bytes,
     settings: &TopicSettings,
+    transaction: InTransaction,
     now: Millis,
 ) -> Result<Accepted, BatchError> {
     // Versions are the request's matter; the newest allows every codec.
     let header = batch::check_produced_set(Some(set), i16::MAX)?;
-    if header.is_transactional() {
+    if header.is_transactional() && transaction == InTransaction::No {
         return Err(refusal(
-            ErrorCode::InvalidTxnState,
-            "transactions are not served yet, so no transaction can hold this batch".to_owned(),
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "a batch of a transaction in a request without a transactional id".to_owned(),
         ));
     }
     check_size(set, settings)?;
@@ -52,7 +53,7 @@ pub(super) fn check(
     let (bytes, max_timestamp) = stamp(recompressed, &header, &summary, settings, now);
     let log_append_time = if settings.log_append_time { now } else { -1 };
     Ok(Accepted {
-        stamp: batch_stamp(&bytes, &header, max_timestamp)?,
+        stamp: batch_stamp(&bytes, &header, transaction, max_timestamp)?,
         bytes,
         log_append_time,
     })
@@ -116,6 +117,7 @@ fn stamp(
 fn batch_stamp(
     batch: &Bytes,
     header: &BatchHeader,
+    transaction: InTransaction,
     max_timestamp: Millis,
 ) -> Result<BatchStamp, BatchError> {
     let bytes = u32::try_from(batch.len());
@@ -130,7 +132,11 @@ fn batch_stamp(
         id: header.producer_id,
         epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
-        transaction: InTransaction::No,
+        transaction: if header.is_transactional() {
+            transaction
+        } else {
+            InTransaction::No
+        },
     });
     Ok(BatchStamp {
         bytes,

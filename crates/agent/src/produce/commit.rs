@@ -232,6 +232,10 @@ const fn refusal_text(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => {
             "A newer instance of the producer has taken over."
         }
+        ErrorCode::InvalidProducerIdMapping => "The producer id belongs to no transactional id.",
+        ErrorCode::InvalidTxnState => {
+            "The partition was not added to an open transaction of the producer."
+        }
         ErrorCode::UnknownTopicOrPartition => "The topic was deleted meanwhile.",
         _ => "The batch was refused when it was given its offsets.",
     }

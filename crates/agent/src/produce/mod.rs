@@ -71,7 +71,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::BatchStamp;
+use alluvium_metadata::{BatchStamp, InTransaction};
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::hedge::Hedges;
@@ -325,6 +325,18 @@ impl ProducerConnection {
     /// As [`Self::submit`], for a producer that waits for this.
     #[must_use]
     pub fn submit_with(&self, request: Vec<PartitionRecords>, acks: Acks) -> Pending {
+        self.submit_in(request, acks, InTransaction::No)
+    }
+
+    /// As [`Self::submit_with`], for a producer whose transactional batches are part of a transaction as
+    /// `transaction` says. Without one they are refused.
+    #[must_use]
+    pub fn submit_in(
+        &self,
+        request: Vec<PartitionRecords>,
+        acks: Acks,
+        transaction: InTransaction,
+    ) -> Pending {
         if acks == Acks::All {
             self.waits_for_all.store(true, Ordering::Relaxed);
         }
@@ -347,7 +359,7 @@ impl ProducerConnection {
                     .refuse(&submission, (index, partition), code, reason);
                 continue;
             };
-            match check::check(&records, &settings, now) {
+            match check::check(&records, &settings, transaction, now) {
                 Ok(accepted) => entries.push(Entry {
                     partition,
                     line: self.line(&settings, acks, &accepted.stamp),

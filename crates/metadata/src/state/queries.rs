@@ -201,6 +201,11 @@ impl State {
         self.transactions.iter()
     }
 
+    /// Those that have an open transaction, in order.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (&str, &Transaction)> {
+        self.transactions.open()
+    }
+
     /// The transactional id that a producer id belongs to.
     #[must_use]
     pub fn transaction_of(&self, producer: ProducerId) -> Option<(&str, &Transaction)> {

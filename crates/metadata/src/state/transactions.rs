@@ -62,6 +62,9 @@ pub(crate) struct Transactions {
     /// Found again when a snapshot is read.
     #[serde(skip)]
     by_producer: BTreeMap<ProducerId, String>,
+    /// Those that have an open transaction; found again, too.
+    #[serde(skip)]
+    open: BTreeSet<String>,
 }
 
 impl Transactions {
@@ -78,8 +81,20 @@ impl Transactions {
         Some((id, self.by_id.get(id)?))
     }
 
-    fn of_producer_mut(&mut self, producer: ProducerId) -> Option<&mut Transaction> {
-        self.by_id.get_mut(self.by_producer.get(&producer)?)
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&str, &Transaction)> {
+        let known = self.open.iter();
+        known.filter_map(|id| Some((id.as_str(), self.by_id.get(id)?)))
+    }
+
+    /// The open transaction of an id; opened, if it is not.
+    fn go_on(&mut self, id: &str, at: Millis) -> Option<&mut Transaction> {
+        let known = self.by_id.get_mut(id)?;
+        if !known.is_open() {
+            known.status = TransactionStatus::Ongoing;
+            known.at = at;
+            self.open.insert(id.to_owned());
+        }
+        Some(known)
     }
 
     /// A snapshot was read.
@@ -88,6 +103,8 @@ impl Transactions {
         self.by_producer = producers
             .map(|(id, known)| (known.producer.id, id.clone()))
             .collect();
+        let open = self.by_id.iter().filter(|(_, known)| known.is_open());
+        self.open = open.map(|(id, _)| id.clone()).collect();
     }
 
     /// What becomes of a batch, as far as transactions go.
@@ -116,8 +133,10 @@ impl Transactions {
 
     /// A batch of a transaction was appended.
     pub(crate) fn joined(&mut self, producer: ProducerId, place: TopicPartition, at: Millis) {
-        if let Some(known) = self.of_producer_mut(producer) {
-            known.go_on(at);
+        let Some(id) = self.by_producer.get(&producer).cloned() else {
+            return;
+        };
+        if let Some(known) = self.go_on(&id, at) {
             known.partitions.insert(place);
         }
     }
@@ -126,7 +145,8 @@ impl Transactions {
         for (id, known) in &self.by_id {
             let is_open = known.status == TransactionStatus::Ongoing;
             let holds_nothing = known.partitions.is_empty() && known.groups.is_empty();
-            let owns = self.by_producer.get(&known.producer.id) == Some(id);
+            let owns = self.by_producer.get(&known.producer.id) == Some(id)
+                && self.open.contains(id) == is_open;
             if known.producer.id < 0
                 || !(0..=LAST_EPOCH).contains(&known.producer.epoch)
                 || known.timeout <= 0
@@ -136,7 +156,8 @@ impl Transactions {
                 return Err(format!("transactional id {id:?} is {known:?}"));
             }
         }
-        if self.by_producer.len() != self.by_id.len() {
+        let are_known = self.open.iter().all(|id| self.by_id.contains_key(id));
+        if self.by_producer.len() != self.by_id.len() || !are_known {
             return Err("producers and transactional ids do not match".to_owned());
         }
         Ok(())
@@ -144,16 +165,8 @@ impl Transactions {
 }
 
 impl Transaction {
-    /// Opens a transaction unless one is open.
-    fn go_on(&mut self, at: Millis) {
-        if self.status != TransactionStatus::Ongoing {
-            self.status = TransactionStatus::Ongoing;
-            self.at = at;
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.status == TransactionStatus::Ongoing
+    const fn is_open(&self) -> bool {
+        matches!(self.status, TransactionStatus::Ongoing)
     }
 }
 
@@ -276,7 +289,9 @@ fn raise(state: &mut State, id: &str) -> Result<ProducerEpoch, Refusal> {
     let is_spent = |known: &Transaction| known.producer.epoch >= LAST_EPOCH;
     let spent = state.transactions.get(id).is_some_and(is_spent);
     let fresh = spent.then(|| new_producer(state)).transpose()?;
-    let Transactions { by_id, by_producer } = &mut state.transactions;
+    let Transactions {
+        by_id, by_producer, ..
+    } = &mut state.transactions;
     let Some(known) = by_id.get_mut(id) else {
         return Err(refusal(
             ErrorCode::TransactionalIdNotFound,
@@ -304,9 +319,10 @@ pub(super) fn add(state: &mut State, command: AddToTransaction) -> Result<Outcom
     } = command;
     held(state, &id, producer)?;
     partitions.retain(|place| state.partition(*place).is_some());
-    let known = held(state, &id, producer)?;
-    if !partitions.is_empty() || !groups.is_empty() {
-        known.go_on(at);
+    if partitions.is_empty() && groups.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    if let Some(known) = state.transactions.go_on(&id, at) {
         known.partitions.extend(partitions);
         known.groups.extend(groups);
     }
@@ -336,8 +352,9 @@ pub(super) fn commit_offsets(
             format!("Group '{group}' was not added to the transaction of '{id}'."),
         ));
     }
-    known.go_on(at);
-    known.groups.insert(group.clone());
+    if let Some(known) = state.transactions.go_on(&id, at) {
+        known.groups.insert(group.clone());
+    }
     offsets.retain(|commit| state.partition(commit.partition).is_some());
     groups::hold_back(state, group, producer.id, offsets, at);
     changes.push(Change::Groups);
@@ -412,6 +429,7 @@ fn close(state: &mut State, id: &str, commit: bool, at: Millis, changes: &mut Ve
     let partitions = std::mem::take(&mut known.partitions);
     let groups = std::mem::take(&mut known.groups);
     known.status = TransactionStatus::Aborted;
+    state.transactions.open.remove(id);
     let marker = control::marker(producer.id, producer.epoch, commit, at);
     for place in partitions {
         let Some(partition) = state.partition_mut(place) else {
@@ -452,12 +470,7 @@ pub(super) fn forget(state: &mut State, idle: Vec<IdleTransactionalId>) -> Outco
 /// The cluster was rebuilt, and batches or ends of open transactions may be missing: they are aborted,
 /// and their producers fenced.
 pub(super) fn abort_all(state: &mut State, at: Millis) {
-    let open: Vec<String> = state
-        .transactions
-        .iter()
-        .filter(|(_, known)| known.is_open())
-        .map(|(id, _)| id.to_owned())
-        .collect();
+    let open: Vec<String> = state.transactions.open.iter().cloned().collect();
     for id in open {
         close(state, &id, false, at, &mut Vec::new());
         // Without a producer id left the epoch stays: then nobody is given one either.

@@ -29,6 +29,13 @@ macro_rules! cold_path {
         $each!(DeleteRecordsRequest, DeleteRecordsResponse);
         $each!(InitProducerIdRequest, InitProducerIdResponse);
         $each!(OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+        $each!(AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
+        $each!(AddOffsetsToTxnRequest, AddOffsetsToTxnResponse);
+        $each!(EndTxnRequest, EndTxnResponse);
+        $each!(TxnOffsetCommitRequest, TxnOffsetCommitResponse);
+        $each!(DescribeProducersRequest, DescribeProducersResponse);
+        $each!(DescribeTransactionsRequest, DescribeTransactionsResponse);
+        $each!(ListTransactionsRequest, ListTransactionsResponse);
         $each!(DescribeConfigsRequest, DescribeConfigsResponse);
         $each!(AlterConfigsRequest, AlterConfigsResponse);
         $each!(CreatePartitionsRequest, CreatePartitionsResponse);

@@ -72,6 +72,10 @@ const COLD: &[(i16, &str, Handler)] = &[
     (21, "DeleteRecords", cold!(delete_records)),
     (22, "InitProducerId", cold!(init_producer_id)),
     (23, "OffsetForLeaderEpoch", cold!(offset_for_leader_epoch)),
+    (24, "AddPartitionsToTxn", cold!(add_partitions_to_txn)),
+    (25, "AddOffsetsToTxn", cold!(add_offsets_to_txn)),
+    (26, "EndTxn", cold!(end_txn)),
+    (28, "TxnOffsetCommit", cold!(txn_offset_commit)),
     (32, "DescribeConfigs", cold!(describe_configs)),
     (33, "AlterConfigs", cold!(alter_configs)),
     (37, "CreatePartitions", cold!(create_partitions)),
@@ -83,6 +87,9 @@ const COLD: &[(i16, &str, Handler)] = &[
     ),
     (55, "DescribeQuorum", cold!(describe_quorum)),
     (60, "DescribeCluster", cold!(describe_cluster)),
+    (61, "DescribeProducers", cold!(describe_producers)),
+    (65, "DescribeTransactions", cold!(describe_transactions)),
+    (66, "ListTransactions", cold!(list_transactions)),
     (
         75,
         "DescribeTopicPartitions",
@@ -113,7 +120,7 @@ const COLD: &[(i16, &str, Handler)] = &[
 
 /// Requests that may change topics or producers: a Produce behind one of them waits for it. Metadata
 /// is one, for it may create topics.
-const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 33, 37, 44];
+const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 24, 26, 33, 37, 44];
 
 /// Requests of administrators that name topics: they may have made or altered them through another
 /// agent a moment ago.

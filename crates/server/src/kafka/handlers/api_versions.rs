@@ -2,7 +2,9 @@
 
 use alluvium_protocol::api::{API_VERSIONS, SERVED, ServedApi, served};
 use alluvium_protocol::message;
-use alluvium_protocol::messages::api_versions_response::ApiVersion;
+use alluvium_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use alluvium_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use alluvium_protocol::request::Request;
 use alluvium_protocol::response;
@@ -10,6 +12,10 @@ use alluvium_types::ErrorCode;
 
 use crate::kafka::dispatch::Rejection;
 use crate::kafka::writer::Answer;
+
+/// What clients ask for by level and not by API (KIP-584): transactions with a new epoch after each end
+/// (KIP-890), share groups (KIP-932).
+const FEATURES: &[(&str, i16)] = &[("share.version", 1), ("transaction.version", 2)];
 
 /// Answers in the request's version; one from the future is answered in version 0 with
 /// UNSUPPORTED_VERSION and the versions of ApiVersions itself, so that the client can ask again
@@ -43,9 +49,28 @@ fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
             error_code: ErrorCode::InvalidRequest.code()
         });
     }
-    // No features: nothing here is switched by the cluster's metadata version.
     message!(ApiVersionsResponse {
-        api_keys: SERVED.iter().map(range).collect()
+        api_keys: SERVED.iter().map(range).collect(),
+        supported_features: FEATURES.iter().map(|it| supported(version, it)).collect(),
+        finalized_features_epoch: 0,
+        finalized_features: FEATURES.iter().map(finalized).collect(),
+    })
+}
+
+fn supported(version: i16, (name, level): &(&str, i16)) -> SupportedFeatureKey {
+    message!(SupportedFeatureKey {
+        name: (*name).into(),
+        // Clients of version 3 cannot read a 0 here (KAFKA-17011).
+        min_version: if version < 4 { 1 } else { 0 },
+        max_version: *level,
+    })
+}
+
+fn finalized((name, level): &(&str, i16)) -> FinalizedFeatureKey {
+    message!(FinalizedFeatureKey {
+        name: (*name).into(),
+        max_version_level: *level,
+        min_version_level: *level,
     })
 }
 

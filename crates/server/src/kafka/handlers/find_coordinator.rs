@@ -1,4 +1,4 @@
-//! FindCoordinator: which agent looks after a group.
+//! FindCoordinator: which agent looks after a group, or a transactional id.
 
 use alluvium_metadata::State;
 use alluvium_protocol::message;
@@ -80,13 +80,16 @@ fn find(key: &str, key_type: i8, node: impl FnOnce(&str) -> Option<Node>) -> Res
             ErrorCode::InvalidGroupId,
             "the group id is empty".to_owned(),
         )),
-        GROUP => node(key).ok_or_else(|| {
+        TRANSACTION if key.is_empty() => Err((
+            ErrorCode::InvalidRequest,
+            "the transactional id is empty".to_owned(),
+        )),
+        GROUP | TRANSACTION => node(key).ok_or_else(|| {
             (
                 ErrorCode::CoordinatorNotAvailable,
                 "no agent is live".to_owned(),
             )
         }),
-        TRANSACTION => unsupported("transactions"),
         SHARE => unsupported("share groups"),
         _ => Err((
             ErrorCode::InvalidRequest,
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_is_refused_for_good_and_a_group_is_found_in_every_version() {
+    fn groups_and_transactional_ids_are_found_in_every_version() {
         let node = |_: &str| {
             Some(Node {
                 id: 1,
@@ -148,13 +151,15 @@ mod tests {
         };
         assert_eq!(find("g", GROUP, node).unwrap().port, 9092);
         let code = |key, key_type| find(key, key_type, node).unwrap_err().0;
-        assert_eq!(code("t", TRANSACTION), ErrorCode::UnsupportedVersion);
+        assert_eq!(find("t", TRANSACTION, node).unwrap().port, 9092);
+        assert_eq!(code("", TRANSACTION), ErrorCode::InvalidRequest);
+        assert_eq!(code("s", SHARE), ErrorCode::UnsupportedVersion);
         assert_eq!(code("t", 9), ErrorCode::InvalidRequest);
         assert_eq!(code("", GROUP), ErrorCode::InvalidGroupId);
         let nobody = find("g", GROUP, |_| None).unwrap_err();
         assert_eq!(nobody.0, ErrorCode::CoordinatorNotAvailable);
         for version in 0..=6 {
-            for key_type in [GROUP, TRANSACTION] {
+            for key_type in [GROUP, TRANSACTION, SHARE] {
                 let found = find("g", key_type, node);
                 let response = if version < BATCHED {
                     single(found)

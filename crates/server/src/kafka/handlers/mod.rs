@@ -4,6 +4,8 @@
 //! Every cold-path handler has the form
 //! `pub(crate) async fn handle(context: &RequestContext, request: XRequest) -> XResponse`.
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 pub(crate) mod add_raft_voter;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_share_group_offsets;
@@ -19,9 +21,13 @@ pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_producers;
 pub(crate) mod describe_quorum;
 pub(crate) mod describe_share_group_offsets;
 pub(crate) mod describe_topic_partitions;
+pub(crate) mod describe_transactions;
+pub(crate) mod end_txn;
+mod fencing;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod heartbeat;
@@ -33,6 +39,7 @@ pub(crate) mod leader_epoch;
 pub(crate) mod leave_group;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
+pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 mod nearer;
 pub(crate) mod offset_commit;
@@ -46,6 +53,7 @@ pub(crate) mod share_fetch;
 pub(crate) mod share_group_describe;
 pub(crate) mod share_group_heartbeat;
 pub(crate) mod sync_group;
+pub(crate) mod txn_offset_commit;
 mod voters;
 
 #[cfg(test)]

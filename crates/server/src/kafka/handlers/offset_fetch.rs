@@ -1,5 +1,5 @@
-//! OffsetFetch: how far groups have read. `require_stable` has no effect: there are no transactions,
-//! so every committed offset is stable.
+//! OffsetFetch: how far groups have read; where an open transaction holds an offset back, those who ask for
+//! stable ones are told to ask again (KIP-447).
 
 use alluvium_agent::groups::{FetchTopic, FetchedTopic};
 use alluvium_protocol::message;
@@ -12,7 +12,7 @@ use alluvium_protocol::messages::offset_fetch_response::{
 };
 use alluvium_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, topic_id, uuid};
 use alluvium_protocol::produce::TopicRef;
-use alluvium_types::ErrorCode;
+use alluvium_types::{ErrorCode, TopicPartition};
 use tracing::warn;
 
 use super::RequestContext;
@@ -34,6 +34,7 @@ pub(crate) async fn handle(
             context,
             &request.group_id,
             read_single(request.topics.as_deref()),
+            request.require_stable,
         )
         .await;
         return respond_single(context.version, request.topics.unwrap_or_default(), fetched);
@@ -41,22 +42,51 @@ pub(crate) async fn handle(
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let topics = read(context.version, group.topics.as_deref());
-        let fetched = fetch(context, &group.group_id, topics).await;
+        let fetched = fetch(context, &group.group_id, topics, request.require_stable).await;
         groups.push(respond(group, fetched));
     }
     message!(OffsetFetchResponse { groups })
 }
 
-async fn fetch(context: &RequestContext, group: &str, topics: Option<Vec<FetchTopic>>) -> Fetched {
-    let fetched = context
+async fn fetch(
+    context: &RequestContext,
+    group: &str,
+    topics: Option<Vec<FetchTopic>>,
+    require_stable: bool,
+) -> Fetched {
+    let mut fetched = context
         .agent
         .groups
         .fetch_offsets(group, topics.as_deref())
         .await;
+    if let Ok(topics) = &mut fetched
+        && require_stable
+    {
+        hide_unstable(context, group, topics);
+    }
     if let Err(code) = fetched {
         warn!(group, %code, client = context.client_host, "OffsetFetch refused");
     }
     fetched
+}
+
+/// An older view would show less: the offsets were read from one that was up to date.
+fn hide_unstable(context: &RequestContext, group: &str, topics: &mut [FetchedTopic]) {
+    context.agent.metadata.read(|state| {
+        let Some(group) = state.group(group).filter(|group| group.has_pending()) else {
+            return;
+        };
+        for topic in topics {
+            for found in &mut topic.partitions {
+                if group.is_unstable(TopicPartition::new(topic.id, found.partition)) {
+                    found.offset = -1;
+                    found.leader_epoch = -1;
+                    found.metadata.clear();
+                    found.code = ErrorCode::UnstableOffsetCommit;
+                }
+            }
+        }
+    });
 }
 
 fn read_single(topics: Option<&[OffsetFetchRequestTopic]>) -> Option<Vec<FetchTopic>> {

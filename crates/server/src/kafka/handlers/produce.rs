@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use alluvium_agent::Agent;
 use alluvium_agent::produce::{Acks, PartitionRecords, Pending, ProducerConnection};
 use alluvium_agent::topics::{Placement, zone_of_client};
-use alluvium_metadata::{State, Topic};
+use alluvium_metadata::{InTransaction, State, Topic};
 use alluvium_protocol::batch::BatchHeader;
 use alluvium_protocol::compression::Codec;
 use alluvium_protocol::produce::{
@@ -21,6 +21,9 @@ use crate::kafka::writer::Answer;
 
 /// The first version in which zstd is allowed (KIP-110).
 const ZSTD: i16 = 7;
+
+/// The first version whose batches add their partitions to the transaction by themselves (KIP-890).
+const JOINS: i16 = 12;
 
 /// A Produce that the write path has.
 #[derive(Debug)]
@@ -95,7 +98,12 @@ pub(crate) async fn submit(
         Acks::One
     };
     let bytes = sets.iter().map(|set| set.records.len() as u64).sum();
-    let pending = (!sets.is_empty()).then(|| producer.submit_with(sets, acks));
+    let transaction = match produce.transactional_id {
+        None => InTransaction::No,
+        Some(_) if request.api_version >= JOINS => InTransaction::Joins,
+        Some(_) => InTransaction::Added,
+    };
+    let pending = (!sets.is_empty()).then(|| producer.submit_in(sets, acks, transaction));
     Ok(Submitted {
         request: produce,
         results,
@@ -176,13 +184,6 @@ fn refusal_of_all(produce: &ProduceRequest) -> Option<ProduceResult> {
     if !matches!(produce.acks, -1..=1) {
         let text = format!("acks = {} is not one of -1, 0 and 1", produce.acks);
         return Some(ProduceResult::refused(ErrorCode::InvalidRequiredAcks, text));
-    }
-    if produce.transactional_id.is_some() {
-        let text = "transactions are not supported";
-        return Some(ProduceResult::refused(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            text,
-        ));
     }
     None
 }
