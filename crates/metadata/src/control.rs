@@ -61,6 +61,6 @@ mod tests {
     fn a_marker_is_as_long_as_it_says() {
         let marker = marker(7, 3, true, 1_700_000_000_000);
         assert_eq!(marker.len(), BYTES);
-        assert_eq!(usize::try_from(marker[11]).unwrap() + 12, BYTES);
+        assert_eq!(usize::from(marker[11]) + 12, BYTES);
     }
 }

@@ -329,7 +329,7 @@ pub(super) fn commit_offsets(
     } = command;
     groups::admit(state, origin, &group)?;
     let known = held(state, &id, producer)?;
-    if !joins && !(known.is_open() && known.groups.contains(&group)) {
+    if !(joins || known.is_open() && known.groups.contains(&group)) {
         return Err(refusal(
             ErrorCode::InvalidTxnState,
             format!("Group '{group}' was not added to the transaction of '{id}'."),
