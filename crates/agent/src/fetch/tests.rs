@@ -22,6 +22,7 @@ use crate::testing::{
 mod ahead;
 mod lag;
 mod places;
+mod transactions;
 
 /// Nothing stays in memory: every read goes through the cache to the bucket.
 fn forgetful() -> AgentConfig {
