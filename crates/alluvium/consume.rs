@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use alluvium_client::{Client, ClientError, Consumer, GroupConsumer, ReadRecord, Start};
+use alluvium_client::{Client, ClientError, Consumer, GroupConsumer, Isolation, ReadRecord, Start};
 use alluvium_types::Offset;
 
 use crate::base64;
@@ -37,6 +37,9 @@ pub(crate) struct ConsumeArgs {
     /// Read as a member of this group and commit what was printed.
     #[arg(long)]
     group: Option<String>,
+    /// Which records of transactions to print: all, or those of committed ones.
+    #[arg(long, value_enum, default_value = "read_uncommitted")]
+    isolation: Reading,
     /// Stop after so many records.
     #[arg(long, value_name = "COUNT")]
     max: Option<u64>,
@@ -51,6 +54,15 @@ pub(crate) struct ConsumeArgs {
     format: String,
     #[command(flatten)]
     bootstrap: Bootstrap,
+}
+
+/// Isolation levels, as Kafka names them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Reading {
+    #[value(name = "read_uncommitted")]
+    Uncommitted,
+    #[value(name = "read_committed")]
+    Committed,
 }
 
 /// Reads alone or in a group.
@@ -87,7 +99,14 @@ impl Reader<'_> {
 
 /// Runs `alluvium consume`.
 pub(crate) async fn run(args: ConsumeArgs) -> Result<(), Failure> {
-    let client = args.bootstrap.connect().await?;
+    let client = args
+        .bootstrap
+        .connect()
+        .await?
+        .reading(match args.isolation {
+            Reading::Uncommitted => Isolation::Uncommitted,
+            Reading::Committed => Isolation::Committed,
+        });
     let mut reader = open(&client, &args).await?;
     let ends = if args.exit_at_end {
         Some(reader.ends().await?)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use alluvium_objects::{Footer, HEADER_BYTES, Header, Level, RunEntry, TRAILER_BYTES, parse_key};
 use alluvium_protocol::batch::{self, BatchHeader};
+use alluvium_protocol::records::Marker;
 use alluvium_storage::bucket::{Bucket, ObjectMeta};
 use alluvium_storage::disk::LocalDisk;
 
@@ -103,10 +104,29 @@ fn split(url: &str) -> (&str, Option<String>) {
     (url, None)
 }
 
+/// A batch, and what it marks if it is a marker.
+struct Shown {
+    header: BatchHeader,
+    marker: Option<Marker>,
+}
+
+impl Shown {
+    /// What kind of batch it is, where it is not just records.
+    const fn kind(&self) -> Option<&'static str> {
+        match self.marker {
+            Some(Marker::Commit) => Some("commit marker"),
+            Some(Marker::Abort) => Some("abort marker"),
+            None if self.header.is_control() => Some("control batch"),
+            None if self.header.is_transactional() => Some("transactional"),
+            None => None,
+        }
+    }
+}
+
 /// What one object says of itself, and what is wrong with it.
 struct Findings {
     header: Option<Header>,
-    runs: Vec<(RunEntry, Vec<BatchHeader>)>,
+    runs: Vec<(RunEntry, Vec<Shown>)>,
     damage: Vec<String>,
 }
 
@@ -171,7 +191,7 @@ async fn examine(bucket: &Bucket, meta: &ObjectMeta) -> Result<Findings, Failure
     Ok(found)
 }
 
-fn examine_run(run: &RunEntry, bytes: &Bytes, damage: &mut Vec<String>) -> Vec<BatchHeader> {
+fn examine_run(run: &RunEntry, bytes: &Bytes, damage: &mut Vec<String>) -> Vec<Shown> {
     let place = format!("run of {} {}", run.partition.topic, run.partition.partition);
     if !run.matches_checksum(bytes) {
         damage.push(format!("{place}: its bytes do not match its checksum"));
@@ -192,7 +212,10 @@ fn examine_run(run: &RunEntry, bytes: &Bytes, damage: &mut Vec<String>) -> Vec<B
                     damage.push(format!("{place}: {error}"));
                 }
                 records += i64::from(header.last_offset_delta) + 1;
-                headers.push(header);
+                headers.push(Shown {
+                    header,
+                    marker: Marker::of(bytes),
+                });
             }
             Err(error) => damage.push(format!("{place}: {error}")),
         }
@@ -253,7 +276,8 @@ fn codec(header: &BatchHeader) -> &'static str {
         .map_or("unknown", alluvium_protocol::compression::Codec::name)
 }
 
-fn batch_json(header: &BatchHeader) -> Value {
+fn batch_json(shown: &Shown) -> Value {
+    let header = &shown.header;
     json!({
         "base_offset": header.base_offset,
         "bytes": header.bytes,
@@ -266,6 +290,7 @@ fn batch_json(header: &BatchHeader) -> Value {
         "base_sequence": header.base_sequence,
         "transactional": header.is_transactional(),
         "control": header.is_control(),
+        "kind": shown.kind(),
     })
 }
 
@@ -301,10 +326,14 @@ fn as_text(meta: &ObjectMeta, found: &Findings, batches: bool) -> String {
             run.position + run.length,
             run.crc
         );
-        for header in headers.iter().filter(|_| batches) {
+        for shown in headers.iter().filter(|_| batches) {
+            let header = &shown.header;
+            let kind = shown
+                .kind()
+                .map_or_else(String::new, |kind| format!(", {kind}"));
             let _ = writeln!(
                 text,
-                "    {} records, {} bytes, {}, timestamps {} to {}, producer {} epoch {} sequence {}",
+                "    {} records, {} bytes, {}, timestamps {} to {}, producer {} epoch {} sequence {}{kind}",
                 header.record_count,
                 header.bytes,
                 codec(header),

@@ -13,6 +13,7 @@ use alluvium_protocol::messages::{
 use alluvium_types::TopicId;
 
 use crate::connection::{Connection, Patience};
+use crate::consumer::Isolation;
 use crate::error::ClientError;
 
 /// Tries at what may succeed a moment later.
@@ -30,6 +31,7 @@ pub struct Client {
     patience: Patience,
     connections: Mutex<BTreeMap<String, Connection>>,
     nodes: Mutex<BTreeMap<i32, String>>,
+    isolation: Isolation,
 }
 
 /// Who shall answer a request.
@@ -100,6 +102,7 @@ impl Client {
                         patience,
                         connections: Mutex::new(connections),
                         nodes: Mutex::new(BTreeMap::new()),
+                        isolation: Isolation::default(),
                     };
                     client.prefer(&address).await;
                     return Ok(client);
@@ -108,6 +111,17 @@ impl Client {
             }
         }
         Err(last)
+    }
+
+    /// Has its consumers read in this way.
+    #[must_use]
+    pub fn reading(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    pub(crate) const fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Asks this server first from now on.

@@ -1,18 +1,19 @@
 //! Reads partitions from given positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use alluvium_protocol::batch;
+use alluvium_protocol::batch::{self, BatchHeader};
 use alluvium_protocol::message;
 use alluvium_protocol::messages::{
     FetchRequest, ListOffsetsRequest,
     fetch_request::{FetchPartition, FetchTopic},
+    fetch_response::AbortedTransaction,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
 };
-use alluvium_protocol::records::{self, Record};
+use alluvium_protocol::records::{self, Marker, Record};
 use alluvium_types::limits::DECOMPRESSED_BATCH_BYTES;
-use alluvium_types::{Millis, Offset};
+use alluvium_types::{Millis, Offset, ProducerId};
 
 use crate::client::{Client, Target, TopicInfo};
 use crate::error::ClientError;
@@ -34,6 +35,16 @@ pub enum Start {
     Offset(Offset),
     /// At the first record of this time or later.
     Time(Millis),
+}
+
+/// Which records of transactions are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All, of open and aborted ones too.
+    #[default]
+    Uncommitted,
+    /// Those of committed ones; nothing behind the first open one.
+    Committed,
 }
 
 /// A record with its place.
@@ -84,6 +95,7 @@ pub async fn list_offset(
     });
     let ask = message!(ListOffsetsRequest {
         replica_id: -1,
+        isolation_level: client.isolation().level(),
         topics: vec![wanted]
     });
     let answer = client.call(target, &ask).await?;
@@ -288,6 +300,7 @@ impl<'a> Consumer<'a> {
             min_bytes: 1,
             max_bytes: FETCH_BYTES,
             session_epoch: -1,
+            isolation_level: self.client.isolation().level(),
             topics: vec![topic],
         });
         let answer = self
@@ -304,7 +317,10 @@ impl<'a> Consumer<'a> {
             ClientError::check(&subject, data.error_code, None)?;
             let from = self.positions.get(&data.partition_index).copied();
             let records = match &data.records {
-                Some(set) => self.take(data.partition_index, set)?,
+                Some(set) => {
+                    let aborted = data.aborted_transactions.as_deref().unwrap_or_default();
+                    self.take(data.partition_index, set, Aborted::new(aborted))?
+                }
                 None => Vec::new(),
             };
             read.push(Answer {
@@ -319,7 +335,12 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    fn take(&mut self, partition: i32, set: &bytes::Bytes) -> Result<Vec<Record>, ClientError> {
+    fn take(
+        &mut self,
+        partition: i32,
+        set: &bytes::Bytes,
+        mut aborted: Aborted,
+    ) -> Result<Vec<Record>, ClientError> {
         let mut read = Vec::new();
         let subject = self.subject(partition);
         let damaged = |error: batch::BatchError| {
@@ -328,7 +349,8 @@ impl<'a> Consumer<'a> {
         let position = self.positions.entry(partition).or_insert(0);
         for batch in batch::split(set).map_err(damaged)? {
             let header = batch::BatchHeader::parse(&batch).map_err(damaged)?;
-            if !header.is_control() {
+            // Markers are of no interest to anybody else.
+            if !aborted.hold(&batch, &header) && !header.is_control() {
                 for record in records::decode(&batch, DECOMPRESSED_BATCH_BYTES).map_err(damaged)? {
                     if record.offset >= *position {
                         read.push(record);
@@ -339,5 +361,92 @@ impl<'a> Consumer<'a> {
                 (*position).max(header.base_offset + i64::from(header.last_offset_delta) + 1);
         }
         Ok(read)
+    }
+}
+
+impl Isolation {
+    const fn level(self) -> i8 {
+        match self {
+            Self::Uncommitted => 0,
+            Self::Committed => 1,
+        }
+    }
+}
+
+/// The aborted transactions of one answer: each begins with its first offset and ends with its marker.
+#[derive(Debug)]
+struct Aborted {
+    /// Those that are still to come, the first one last.
+    to_come: Vec<(Offset, ProducerId)>,
+    begun: BTreeSet<ProducerId>,
+}
+
+impl Aborted {
+    fn new(told: &[AbortedTransaction]) -> Self {
+        let mut to_come: Vec<_> = told
+            .iter()
+            .map(|one| (one.first_offset, one.producer_id))
+            .collect();
+        to_come.sort_unstable_by(|one, other| other.cmp(one));
+        Self {
+            to_come,
+            begun: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a batch, the next one, is part of an aborted transaction.
+    fn hold(&mut self, batch: &bytes::Bytes, header: &BatchHeader) -> bool {
+        let begins = |(first, _): &mut (Offset, ProducerId)| *first <= header.last_offset();
+        while let Some((_, producer)) = self.to_come.pop_if(begins) {
+            self.begun.insert(producer);
+        }
+        if !header.is_transactional() {
+            return false;
+        }
+        if Marker::of(batch) == Some(Marker::Abort) {
+            self.begun.remove(&header.producer_id);
+        }
+        self.begun.contains(&header.producer_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_aborted_transactions_are_told_by_their_producers() {
+        let told = |producer: i64, first_offset| {
+            message!(AbortedTransaction {
+                producer_id: producer,
+                first_offset,
+            })
+        };
+        let mut aborted = Aborted::new(&[told(1, 20), told(2, 5), told(1, 3)]);
+        let header = |producer_id, base_offset, attributes| BatchHeader {
+            base_offset,
+            bytes: 0,
+            leader_epoch: 0,
+            crc: 0,
+            attributes,
+            last_offset_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+            record_count: 1,
+        };
+        let mut is_aborted = |header: &BatchHeader| aborted.hold(&bytes::Bytes::new(), header);
+        assert!(!is_aborted(&header(1, 2, 0x10)));
+        assert!(is_aborted(&header(1, 3, 0x10)));
+        assert!(!is_aborted(&header(1, 4, 0)), "outside of the transaction");
+        assert!(!is_aborted(&header(2, 4, 0x10)));
+        assert!(is_aborted(&header(2, 6, 0x10)));
+        assert!(!is_aborted(&header(3, 7, 0x10)));
+        aborted.begun.remove(&1);
+        let mut is_aborted = |header: &BatchHeader| aborted.hold(&bytes::Bytes::new(), header);
+        assert!(!is_aborted(&header(1, 9, 0x10)));
+        assert!(is_aborted(&header(1, 20, 0x10)));
     }
 }

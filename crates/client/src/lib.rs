@@ -17,7 +17,7 @@ mod quorum;
 
 pub use client::{Client, PartitionInfo, Target, TopicInfo};
 pub use connection::{Connection, Patience};
-pub use consumer::{Answer, Consumer, ReadRecord, Start, list_offset};
+pub use consumer::{Answer, Consumer, Isolation, ReadRecord, Start, list_offset};
 pub use error::ClientError;
 pub use group::{GroupConsumer, committed_offsets};
 pub use partitioner::partition_of_key;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::{
-    AgentOrigin, BatchOutcome, BatchStamp, ChunkRun, Command, CreateTopic, Location, Outcome,
-    RegisterAgent, Sequence, State, Topic,
+    AgentOrigin, BatchOutcome, BatchStamp, ChunkRun, Command, CreateTopic, EndTransaction, EndedBy,
+    InTransaction, InitTransactions, Location, Outcome, ProducerEpoch, ProducerStamp,
+    RegisterAgent, Run, RunLocation, Sequence, Settle, SettleRun, State, Topic,
 };
-use alluvium_objects::{ChunkOrigin, ObjectWriter, key};
+use alluvium_objects::{ChunkOrigin, Level, ObjectWriter, key};
 use alluvium_protocol::batch::BatchHeader;
 use alluvium_storage::bucket::Bucket;
 use alluvium_storage::disk::LocalDisk;
@@ -116,6 +117,72 @@ impl Rig {
         id
     }
 
+    /// A transactional producer.
+    pub(crate) async fn producer(&self, id: &str) -> ProducerEpoch {
+        let init = Command::InitTransactions(InitTransactions {
+            transactional_id: id.to_owned(),
+            timeout: 60_000,
+            expected: None,
+            at: NOW,
+        });
+        match self.context.metadata.propose(init).await.unwrap().outcome {
+            Outcome::Producer(producer) => producer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends its transaction.
+    pub(crate) async fn end(&self, id: &str, producer: ProducerEpoch, commit: bool) {
+        let end = Command::EndTransaction(EndTransaction {
+            transactional_id: id.to_owned(),
+            producer,
+            commit,
+            by: EndedBy::Producer,
+            at: NOW,
+        });
+        let ended = self.context.metadata.propose(end).await.unwrap().outcome;
+        assert_eq!(ended, Outcome::Producer(producer));
+    }
+
+    /// Moves the inline runs of a partition to objects, one each.
+    pub(crate) async fn settle(&self, partition: TopicPartition) {
+        let runs: Vec<Run> = self.context.metadata.read(|state| {
+            let runs = state.partition(partition).unwrap().runs();
+            runs.cloned().collect()
+        });
+        for run in runs {
+            let RunLocation::Inline(bytes) = run.location else {
+                continue;
+            };
+            let object = ObjectId(alluvium_types::random::value());
+            let mut writer = ObjectWriter::new(object, Level::Settled, NOW);
+            writer.begin_run(partition, Some(run.base_offset));
+            let records = u32::try_from(run.end_offset - run.base_offset).unwrap();
+            writer.batch(&[bytes], records, run.max_timestamp);
+            let built = writer.finish();
+            let position = built.runs[0].position;
+            let name = key(object);
+            self.context
+                .bucket
+                .create(&name, built.parts)
+                .await
+                .unwrap();
+            let settle = Command::Settle(Settle {
+                origin: self.origin,
+                object,
+                bytes: built.bytes,
+                runs: vec![SettleRun {
+                    partition,
+                    base_offset: run.base_offset,
+                    end_offset: run.end_offset,
+                    position,
+                    length: run.length,
+                }],
+            });
+            self.context.metadata.propose(settle).await.unwrap();
+        }
+    }
+
     /// Appends batches as an object of their own; the first one's offset.
     pub(crate) async fn append(&self, partition: TopicPartition, batches: &[Bytes]) -> Offset {
         let object = ObjectId(alluvium_types::random::value());
@@ -141,7 +208,12 @@ impl Rig {
                 bytes: u32::try_from(batch.len()).unwrap(),
                 records,
                 max_timestamp: header.max_timestamp,
-                producer: None,
+                producer: header.is_transactional().then_some(ProducerStamp {
+                    id: header.producer_id,
+                    epoch: header.producer_epoch,
+                    base_sequence: header.base_sequence,
+                    transaction: InTransaction::Joins,
+                }),
             });
         }
         let built = writer.finish();

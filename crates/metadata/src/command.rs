@@ -230,7 +230,8 @@ pub struct CompactStretch {
     pub sources: Vec<ObjectId>,
     /// What takes their place; tiles the same offsets.
     pub runs: Vec<CompactedRun>,
-    /// Log compaction: below this offset (at most the high watermark) each key is there once.
+    /// Log compaction: below this offset (at most the high watermark) each key is there once, and no
+    /// record of an aborted transaction: readers are told no more of those that ended there.
     pub clean_to: Option<Offset>,
 }
 

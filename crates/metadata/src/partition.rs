@@ -140,16 +140,6 @@ impl Partition {
         stable.max(self.log_start)
     }
 
-    /// Transactions that were aborted and have offsets within these, by the offset of their end.
-    pub fn aborted_within(
-        &self,
-        from: Offset,
-        to: Offset,
-    ) -> impl Iterator<Item = &AbortedTransaction> {
-        let transactions = self.transactions().into_iter();
-        transactions.flat_map(move |transactions| transactions.aborted_within(from, to))
-    }
-
     /// The transactions that are open here, by producer, with their first offsets.
     pub fn open_transactions(&self) -> impl Iterator<Item = (ProducerId, Offset)> {
         let transactions = self.transactions().into_iter();
@@ -163,7 +153,8 @@ impl Partition {
         self.transactions()?.open().get(&producer).copied()
     }
 
-    /// Below this offset each key is there once (log compaction); 0 when nothing was compacted.
+    /// Below this offset each key is there once (log compaction), and no record of an aborted
+    /// transaction; 0 when nothing was compacted.
     #[must_use]
     pub fn clean_to(&self) -> Offset {
         self.rest.as_ref().map_or(0, |rest| rest.clean_to)
@@ -309,10 +300,12 @@ impl Partition {
         producers.expire(id, at, expiration)
     }
 
-    /// Raises what is known to be compacted; it lies below the high watermark.
+    /// Raises what is known to be compacted; it lies below the high watermark. No record of a transaction
+    /// that was aborted is left there, so readers need not be told of those that ended there.
     pub(crate) fn clean(&mut self, to: Offset) {
         if to > self.clean_to() {
             self.rest_mut().clean_to = to;
+            self.forget_aborted(to);
         }
     }
 
@@ -493,12 +486,7 @@ impl Partition {
     /// Raises the log start and lets go of the runs that lie wholly below it.
     pub(crate) fn advance(&mut self, log_start: Offset, mut dropped: impl FnMut(Run)) {
         self.log_start = log_start;
-        if let Some(rest) = &mut self.rest
-            && let Some(transactions) = &mut rest.transactions
-        {
-            transactions.forget_below(log_start);
-        }
-        self.tidy_transactions();
+        self.forget_aborted(log_start);
         while self
             .runs
             .front()
@@ -579,6 +567,7 @@ impl Partition {
     }
 }
 
+mod aborted;
 mod check;
 #[cfg(test)]
 mod tests;

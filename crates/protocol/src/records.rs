@@ -5,6 +5,7 @@
 
 mod build;
 mod clean;
+mod marker;
 mod walk;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::compression::decompress;
 
 pub use build::{BatchOptions, encode, recompress};
 pub use clean::{RecordView, Retained, UnpackedBatch};
+pub use marker::Marker;
 use walk::{RawRecord, Records};
 
 /// A record.

@@ -1,9 +1,14 @@
 //! ListOffsets: where a partition begins and ends, and where a time lies in it.
+//!
+//! A read_committed client is answered with nothing at or past the last stable offset. The markers that
+//! end transactions are no answer to a time: they hold no record of anybody's.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{Partition, Run, RunLocation, State};
+use alluvium_metadata::{Partition, RunLocation, State};
 use alluvium_protocol::batch;
 use alluvium_protocol::records;
 use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition, limits};
@@ -26,7 +31,7 @@ struct Search {
     partition: TopicPartition,
     /// Records before this do not count: the log start.
     from: Offset,
-    /// Nor do those from here on: the high watermark.
+    /// Nor do those from here on: the high watermark, or the last stable offset.
     end: Offset,
     timestamp: Millis,
 }
@@ -36,26 +41,28 @@ pub(super) async fn list_offset(
     metadata: &Metadata,
     partition: TopicPartition,
     spec: OffsetSpec,
+    read_committed: bool,
 ) -> Result<(Offset, Millis), ErrorCode> {
+    let end = |it: &Partition| {
+        if read_committed {
+            it.last_stable_offset()
+        } else {
+            it.high_watermark()
+        }
+    };
+    let search = |it: &Partition, timestamp| Search {
+        partition,
+        from: it.log_start(),
+        end: end(it),
+        timestamp,
+    };
     let found = match spec {
         OffsetSpec::Earliest => return look(metadata, partition, |_, it| (it.log_start(), -1)),
-        OffsetSpec::Latest { read_committed } => {
-            return look(metadata, partition, |_, it| {
-                let committed = it.last_stable_offset();
-                (
-                    if read_committed {
-                        committed
-                    } else {
-                        it.high_watermark()
-                    },
-                    -1,
-                )
-            });
-        }
+        OffsetSpec::Latest => return look(metadata, partition, |_, it| (end(it), -1)),
         OffsetSpec::MaxTimestamp => {
             let greatest = look(metadata, partition, |_, it| {
-                let search = |run: &Run| Search::new(partition, it, run.max_timestamp);
-                it.run_of_max_timestamp().map(search)
+                let run = it.run_of_max_timestamp();
+                run.map(|run| search(it, run.max_timestamp))
             })?;
             match greatest {
                 Some(search) => search.greatest(source, metadata).await,
@@ -63,9 +70,7 @@ pub(super) async fn list_offset(
             }
         }
         OffsetSpec::Timestamp(timestamp) => {
-            let search = look(metadata, partition, |_, it| {
-                Search::new(partition, it, timestamp)
-            })?;
+            let search = look(metadata, partition, |_, it| search(it, timestamp))?;
             search.run(source, metadata).await
         }
     };
@@ -93,16 +98,6 @@ fn look<R>(
 }
 
 impl Search {
-    fn new(partition: TopicPartition, state: &Partition, timestamp: Millis) -> Self {
-        let (from, end) = (state.log_start(), state.high_watermark());
-        Self {
-            partition,
-            from,
-            end,
-            timestamp,
-        }
-    }
-
     /// The first record that qualifies, run by run.
     async fn run(
         &self,
@@ -138,8 +133,9 @@ impl Search {
         Ok(None)
     }
 
-    /// The record with the greatest timestamp, which the runs say is the one searched for. The
-    /// first run may owe it to records below the log start; then its batches are asked.
+    /// The record with the greatest timestamp, which the runs say is the one searched for. A run may
+    /// owe it to records below the log start or past the end, or to a marker; then batches are asked, of
+    /// the runs that claim the greatest times.
     async fn greatest(
         &self,
         source: &Source,
@@ -148,32 +144,54 @@ impl Search {
         if let Some(found) = self.run(source, metadata).await? {
             return Ok(Some(found));
         }
-        let first_and_rest = look(metadata, self.partition, |state, partition| {
-            let runs = partition.runs_from(self.from);
-            let mut runs = runs.filter(|run| run.location != RunLocation::Gap);
-            let first = PlannedRun::new(runs.next()?, state);
-            Some((first, runs.map(|run| run.max_timestamp).max()))
-        });
-        let Ok(Some((first, rest))) = first_and_rest else {
-            return Ok(None);
-        };
-        let start = Start {
-            position: 0,
-            base_offset: first.base_offset,
-            slack: 0,
-        };
-        let mut reader = RunReader::new(source, self.partition, &first, start);
-        let mut greatest = rest;
-        while let Some(header) = reader.header().await? {
-            if header.last_offset() >= self.from {
-                greatest = greatest.max(Some(header.max_timestamp));
-            }
-            reader.skip(&header);
+        let mut greatest: Option<Millis> = None;
+        let mut asked = BTreeSet::new();
+        for _ in 0..RUNS {
+            let candidate = look(metadata, self.partition, |state, partition| {
+                let runs = partition
+                    .runs_from(self.from)
+                    .take_while(|run| run.base_offset < self.end)
+                    .filter(|run| run.location != RunLocation::Gap)
+                    .filter(|run| !asked.contains(&run.base_offset));
+                let claims = runs.max_by_key(|run| run.max_timestamp)?;
+                let is_more = greatest.is_none_or(|greatest| claims.max_timestamp > greatest);
+                is_more.then(|| PlannedRun::new(claims, state))
+            });
+            let Ok(Some(run)) = candidate else {
+                break;
+            };
+            asked.insert(run.base_offset);
+            greatest = greatest.max(self.greatest_in(source, &run).await?);
         }
         match greatest {
             Some(timestamp) => Self { timestamp, ..*self }.run(source, metadata).await,
             None => Ok(None),
         }
+    }
+
+    /// The greatest timestamp that the batches of a run claim.
+    async fn greatest_in(
+        &self,
+        source: &Source,
+        run: &PlannedRun,
+    ) -> Result<Option<Millis>, ReadError> {
+        let start = Start {
+            position: 0,
+            base_offset: run.base_offset,
+            slack: 0,
+        };
+        let mut reader = RunReader::new(source, self.partition, run, start);
+        let mut greatest = None;
+        while let Some(header) = reader.header().await? {
+            if header.base_offset >= self.end {
+                break;
+            }
+            if header.last_offset() >= self.from && !header.is_control() {
+                greatest = greatest.max(Some(header.max_timestamp));
+            }
+            reader.skip(&header);
+        }
+        Ok(greatest)
     }
 
     async fn in_run(
@@ -187,7 +205,9 @@ impl Search {
             if header.base_offset >= self.end {
                 return Ok(None);
             }
-            if header.max_timestamp < self.timestamp || header.last_offset() < self.from {
+            let is_before =
+                header.max_timestamp < self.timestamp || header.last_offset() < self.from;
+            if is_before || header.is_control() {
                 reader.skip(&header);
                 continue;
             }

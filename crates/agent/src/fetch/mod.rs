@@ -10,6 +10,10 @@
 //! when they are bad. Each batch gets its offset and goes out as the slices it was read in
 //! (`assemble`).
 //!
+//! A read_committed reader is given nothing past the last stable offset, and is told which transactions in
+//! what it is given were aborted: as the view says that the read was planned on, for a later one may have
+//! let go of transactions whose records it still reads.
+//!
 //! Whoever reads on and on through old data has the cache fetch ahead (`readers`); agents of one zone
 //! fetch for one another (`zone`).
 
@@ -39,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use alluvium_cluster::Metadata;
 use alluvium_storage::cache::Cache;
-use alluvium_types::{ErrorCode, Millis, Offset, TopicPartition};
+use alluvium_types::{ErrorCode, Millis, Offset, ProducerId, TopicPartition};
 
 use crate::AgentConfig;
 use crate::freshness::Freshness;
@@ -100,6 +104,9 @@ pub struct ReadResult {
     pub last_stable_offset: Offset,
     /// -1 when the partition is unknown.
     pub log_start: Offset,
+    /// The aborted transactions that have offsets in what was read, as producer and first offset, by first
+    /// offset. None unless read_committed.
+    pub aborted: Vec<(ProducerId, Offset)>,
     /// Whole batches, base offset and leader epoch in place, as a chain of buffers.
     pub records: Vec<Bytes>,
 }
@@ -110,10 +117,7 @@ pub enum OffsetSpec {
     /// The log start offset (-2, and -4: earliest local).
     Earliest,
     /// The high watermark, or the last stable offset (-1).
-    Latest {
-        /// The last stable offset.
-        read_committed: bool,
-    },
+    Latest,
     /// The record with the greatest timestamp (-3, KIP-734).
     MaxTimestamp,
     /// The first record at or after a time.
@@ -282,7 +286,8 @@ impl Fetch {
     }
 
     /// Answers ListOffsets: (offset, timestamp), (-1, -1) when no record qualifies. The earliest and
-    /// latest offsets come without a timestamp (-1). As this agent's view says: linearizable behind
+    /// latest offsets come without a timestamp (-1). With `read_committed` nothing from the last stable
+    /// offset on counts. As this agent's view says: linearizable behind
     /// [`Agent::current`](crate::Agent::current), which serves for many partitions.
     ///
     /// # Errors
@@ -291,8 +296,10 @@ impl Fetch {
         &self,
         partition: TopicPartition,
         spec: OffsetSpec,
+        read_committed: bool,
     ) -> Result<(Offset, Millis), ErrorCode> {
-        list_offsets::list_offset(&self.source, &self.metadata, partition, spec).await
+        let (source, metadata) = (&self.source, &self.metadata);
+        list_offsets::list_offset(source, metadata, partition, spec, read_committed).await
     }
 
     /// Ends every wait and stops. Reads go on to work, without waiting and without a disk tier.

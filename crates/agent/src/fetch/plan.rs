@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use alluvium_metadata::{JournalChunkId, Partition, Run, RunLocation, State};
-use alluvium_types::{AgentId, ErrorCode, Offset, TopicPartition};
+use alluvium_types::{AgentId, ErrorCode, Offset, ProducerId, TopicPartition};
 
 use super::source::{ChunkRef, ObjectRef};
 use super::{ReadLimits, ReadPartition};
@@ -14,6 +14,9 @@ const RUNS: usize = 1024;
 /// Runs behind those, and their bytes, that are looked at for what may be read next.
 const NEXT_RUNS: usize = 16;
 const NEXT_BYTES: u64 = 96 << 20;
+
+/// About how many aborted transactions a reader is told of at a time: 16 bytes each.
+const ABORTED: usize = 4096;
 
 /// Who is so near to the end reads what others read as well.
 const TAIL_BYTES: u64 = 16 << 20;
@@ -41,6 +44,8 @@ pub(super) struct Plan {
     pub(super) is_cut: bool,
     /// What comes behind `runs`, as far as it is looked at.
     pub(super) next: Vec<PlannedRun>,
+    /// Aborted transactions that have offsets between the offset and the end of the runs, by first offset.
+    pub(super) aborted: Vec<(ProducerId, Offset)>,
     /// The offset is near the end of what may be read.
     pub(super) is_tail: bool,
 }
@@ -154,6 +159,7 @@ fn plan_partition(
         available: 0,
         is_cut: false,
         next: Vec::new(),
+        aborted: Vec::new(),
         is_tail: false,
     };
     let Some(partition) = state.partition(asked.partition) else {
@@ -172,7 +178,13 @@ fn plan_partition(
         plan.error = ErrorCode::OffsetOutOfRange;
         return plan;
     }
-    plan.choose_runs(state, partition);
+    // Where an open transaction holds a reader up, the rest of its run is no news.
+    if asked.offset < plan.end {
+        plan.choose_runs(state, partition);
+    }
+    if read_committed {
+        plan.note_aborted(partition);
+    }
     plan
 }
 
@@ -191,6 +203,23 @@ impl Plan {
     pub(super) fn doubt(&mut self) {
         if self.error == ErrorCode::OffsetOutOfRange && self.is_miss() {
             self.error = ErrorCode::NotLeaderOrFollower;
+        }
+    }
+
+    /// Notes what a reader of the planned runs is to be told of. Of very many transactions not all are,
+    /// and the reader comes less far.
+    fn note_aborted(&mut self, partition: &Partition) {
+        let last = self.next.last().or(self.runs.last());
+        let Some(end) = last.map(|run| run.end_offset.min(self.end)) else {
+            return;
+        };
+        let (aborted, told_to) = partition.aborted_up_to(self.offset, end, ABORTED);
+        let aborted = aborted.iter();
+        self.aborted = aborted
+            .map(|done| (done.producer, done.first_offset))
+            .collect();
+        if told_to < end {
+            self.end = told_to;
         }
     }
 

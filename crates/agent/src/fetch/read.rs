@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use alluvium_storage::cache::{Lane, SEGMENT_BYTES};
-use alluvium_types::{ErrorCode, ObjectId, Offset};
+use alluvium_types::{ErrorCode, ObjectId, Offset, ProducerId};
 
 use super::ReadResult;
 use super::assemble::Assembly;
@@ -48,6 +48,7 @@ pub(super) async fn read_all(
         }
         if bytes > left && !is_first {
             result.records.clear();
+            result.aborted.clear();
         } else {
             left = left.saturating_sub(bytes);
             is_first = false;
@@ -59,8 +60,12 @@ pub(super) async fn read_all(
 async fn read_partition(source: &Source, plan: Plan) -> ReadResult {
     let mut assembly = Assembly::default();
     let mut error = plan.error;
+    let mut progress = Progress {
+        next_offset: plan.offset,
+        mark: None,
+    };
     if error == ErrorCode::None
-        && let Err(failure) = read_runs(source, &plan, &mut assembly).await
+        && let Err(failure) = read_runs(source, &plan, &mut assembly, &mut progress).await
     {
         metrics::counter!("alluvium_fetch_read_failures_total").increment(1);
         tracing::error!(
@@ -78,8 +83,20 @@ async fn read_partition(source: &Source, plan: Plan) -> ReadResult {
         high_watermark: plan.high_watermark,
         last_stable_offset: plan.last_stable_offset,
         log_start: plan.log_start,
+        aborted: aborted_below(plan.aborted, assembly.len(), progress.next_offset),
         records: assembly.finish(),
     }
+}
+
+/// Of the aborted transactions those that begin below the end of what was read.
+fn aborted_below(
+    mut aborted: Vec<(ProducerId, Offset)>,
+    bytes: usize,
+    end: Offset,
+) -> Vec<(ProducerId, Offset)> {
+    let read = aborted.partition_point(|(_, first_offset)| *first_offset < end);
+    aborted.truncate(if bytes == 0 { 0 } else { read });
+    aborted
 }
 
 /// Bytes of one run to read ahead.
@@ -97,7 +114,12 @@ struct Progress {
     mark: Option<(ObjectId, u64)>,
 }
 
-async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(), ReadError> {
+async fn read_runs(
+    source: &Source,
+    plan: &Plan,
+    out: &mut Assembly,
+    progress: &mut Progress,
+) -> Result<(), ReadError> {
     let Some(first) = plan.runs.first() else {
         return Ok(());
     };
@@ -121,13 +143,9 @@ async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(
             (ahead, piece)
         })
         .collect();
-    let mut progress = Progress {
-        next_offset: plan.offset,
-        mark: None,
-    };
     let mut pieces = stream::iter(reads).buffered(RUNS);
     while let Some((ahead, piece)) = pieces.next().await {
-        if !read_run(source, plan, &ahead, piece?, out, &mut progress).await? {
+        if !read_run(source, plan, &ahead, piece?, out, progress).await? {
             break;
         }
     }
@@ -151,7 +169,7 @@ async fn read_runs(source: &Source, plan: &Plan, out: &mut Assembly) -> Result<(
             end,
             way: Way::PLAIN,
         };
-        if !read_run(source, plan, &ahead, piece, out, &mut progress).await? {
+        if !read_run(source, plan, &ahead, piece, out, progress).await? {
             break;
         }
     }

@@ -22,6 +22,7 @@ use crate::testing::{
 mod ahead;
 mod lag;
 mod places;
+mod transactions;
 
 /// Nothing stays in memory: every read goes through the cache to the bucket.
 fn forgetful() -> AgentConfig {
@@ -404,7 +405,7 @@ async fn offsets_are_found_by_time_in_every_codec_and_place() {
         let rig = Rig::with(forgetful()).await;
         let topic = rig.topic("t", 2, &[("alluvium.lane", lane)]).await;
         let at = TopicPartition::new(topic, 0);
-        let list = |spec| rig.fetch.list_offset(at, spec);
+        let list = |spec| rig.fetch.list_offset(at, spec, false);
         assert_eq!(list(OffsetSpec::MaxTimestamp).await, Ok((-1, -1)));
         assert_eq!(list(OffsetSpec::Timestamp(0)).await, Ok((-1, -1)));
         let mut offset = 0;
@@ -436,10 +437,7 @@ async fn offsets_are_found_by_time_in_every_codec_and_place() {
             assert!(expected.is_none() || found.1 >= NOW + millis);
         }
         assert_eq!(list(OffsetSpec::MaxTimestamp).await, Ok((13, NOW + 450)));
-        let latest = OffsetSpec::Latest {
-            read_committed: true,
-        };
-        assert_eq!(list(latest).await, Ok((15, -1)));
+        assert_eq!(list(OffsetSpec::Latest).await, Ok((15, -1)));
         // The log start in the middle of a batch.
         let raise = AdvanceLogStart {
             partition: at,
@@ -456,7 +454,10 @@ async fn offsets_are_found_by_time_in_every_codec_and_place() {
             Ok((6, NOW + 200))
         );
         let unknown = TopicPartition::new(topic, 2);
-        let unknown = rig.fetch.list_offset(unknown, OffsetSpec::Earliest).await;
+        let unknown = rig
+            .fetch
+            .list_offset(unknown, OffsetSpec::Earliest, false)
+            .await;
         assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition));
     }
 }
@@ -484,7 +485,10 @@ async fn the_greatest_time_is_that_of_a_record_that_is_still_there() {
             .propose(Command::AdvanceLogStart(raise))
             .await
             .unwrap();
-        let found = rig.fetch.list_offset(at, OffsetSpec::MaxTimestamp).await;
+        let found = rig
+            .fetch
+            .list_offset(at, OffsetSpec::MaxTimestamp, false)
+            .await;
         assert_eq!(found, Ok(expected), "log start {log_start}");
     }
 }
@@ -507,10 +511,13 @@ async fn a_time_is_found_in_a_long_run() {
     for number in [0, 1, 31, 32, 33, 200, 399] {
         let found = rig
             .fetch
-            .list_offset(at, OffsetSpec::Timestamp(NOW + number * 10 - 5))
+            .list_offset(at, OffsetSpec::Timestamp(NOW + number * 10 - 5), false)
             .await;
         assert_eq!(found, Ok((number, NOW + number * 10)));
     }
-    let greatest = rig.fetch.list_offset(at, OffsetSpec::MaxTimestamp).await;
+    let greatest = rig
+        .fetch
+        .list_offset(at, OffsetSpec::MaxTimestamp, false)
+        .await;
     assert_eq!(greatest, Ok((399, NOW + 3990)));
 }

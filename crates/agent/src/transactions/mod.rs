@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use alluvium_cluster::{Metadata, ProposeError};
 use alluvium_metadata::{
-    AddToTransaction, Command, EndTransaction, EndedBy, IdleTransactionalId, InitTransactions, Outcome,
-    ProducerEpoch, State, Transaction, TransactionStatus,
+    AddToTransaction, Command, EndTransaction, EndedBy, IdleTransactionalId, InitTransactions,
+    Outcome, ProducerEpoch, State, Transaction, TransactionStatus,
 };
 use alluvium_types::{Clock, ErrorCode, Millis, TopicPartition};
 use tokio::task::JoinHandle;
@@ -127,7 +127,9 @@ impl Transactions {
             state.transaction(id).is_some_and(|known| {
                 known.producer == producer
                     && known.status == TransactionStatus::Ongoing
-                    && partitions.iter().all(|place| known.partitions.contains(place))
+                    && partitions
+                        .iter()
+                        .all(|place| known.partitions.contains(place))
                     && groups.iter().all(|group| known.groups.contains(group))
             })
         };
@@ -184,7 +186,8 @@ impl Drop for Transactions {
 impl Shared {
     fn setting<T: std::str::FromStr>(&self, name: &str, default: T) -> T {
         let text = self.metadata.read(|state| self.topics.broker(state, name));
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(default)
+        text.and_then(|text| text.trim().parse().ok())
+            .unwrap_or(default)
     }
 
     async fn producer(&self, command: Command) -> Result<ProducerEpoch, ErrorCode> {
@@ -282,21 +285,31 @@ impl Shared {
         match self.propose(command).await {
             Ok(_) => {
                 metrics::counter!("alluvium_transactions_timed_out_total").increment(1);
-                tracing::info!(id, producer = producer.id, "a transaction's time is over; it is aborted");
+                tracing::info!(
+                    id,
+                    producer = producer.id,
+                    "a transaction's time is over; it is aborted"
+                );
             }
-            Err(code) => tracing::debug!(id, %code, "a transaction whose time is over is not aborted yet"),
+            Err(code) => {
+                tracing::debug!(id, %code, "a transaction whose time is over is not aborted yet")
+            }
         }
     }
 
     /// Ids that nobody has used for long.
     fn idle(&self) -> Vec<IdleTransactionalId> {
-        let expiration = self.setting("transactional.id.expiration.ms", EXPIRATION).max(1);
+        let expiration = self
+            .setting("transactional.id.expiration.ms", EXPIRATION)
+            .max(1);
         let before = self.clock.now().saturating_sub(expiration);
         self.metadata.read(|state| {
             let is_idle = |known: &Transaction| {
                 known.status != TransactionStatus::Ongoing && known.at < before
             };
-            let idle = state.transactions().filter(|(id, known)| is_idle(known) && self.is_mine(state, id));
+            let idle = state
+                .transactions()
+                .filter(|(id, known)| is_idle(known) && self.is_mine(state, id));
             let idle = idle.map(|(id, known)| IdleTransactionalId {
                 transactional_id: id.to_owned(),
                 producer: known.producer,

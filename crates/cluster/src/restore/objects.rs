@@ -11,7 +11,7 @@ use alluvium_objects::{
 };
 use alluvium_protocol::batch::{self, BatchHeader};
 use alluvium_storage::bucket::{Bucket, BucketError, ObjectMeta};
-use alluvium_types::{Millis, ObjectId, Offset, TopicPartition};
+use alluvium_types::{Millis, ObjectId, Offset, ProducerId, TopicPartition};
 
 use super::report::LostRun;
 use super::{RestoreError, RestoreStep, Restoring, Watcher, elsewhere};
@@ -46,6 +46,8 @@ pub(super) struct Batch {
     pub(super) crc: u32,
     /// The offset it had, where that is known: in settled objects.
     pub(super) base_offset: Option<Offset>,
+    /// Whose transaction it ends, if it is a marker.
+    pub(super) ends: Option<ProducerId>,
 }
 
 /// A chunk that no manifest names.
@@ -320,6 +322,7 @@ fn run_batches(
             stamp,
             crc: header.crc,
             base_offset,
+            ends: header.is_control().then_some(header.producer_id),
         });
         position += u64::from(stamp.bytes);
         base_offset = base_offset.map(|offset| offset.saturating_add(Offset::from(stamp.records)));

@@ -5,12 +5,16 @@
 //! follow its predecessor is held back until that came. What is held back to the end lacks batches
 //! that were in the lost tail of the log only (inline), or that were never stored. They may have been
 //! acknowledged, so they are kept, in the order of their sequences, and reported.
+//!
+//! How a transaction ended whose end is in the lost tail of the log cannot be told: a marker in one
+//! partition does not say what there was in others. It is aborted, in all of them; where its marker was
+//! found, at that offset, so that what follows keeps its own. The restored state aborts the rest.
 
 use std::collections::BTreeMap;
 
 use alluvium_metadata::{
-    AgentOrigin, BatchOutcome, ChunkRun, Command, Location, Outcome, RegisterAgent, Sequence,
-    Settle, SettleRun,
+    AgentOrigin, BatchOutcome, ChunkRun, Command, EndTransaction, EndedBy, Location, Outcome,
+    RegisterAgent, Sequence, Settle, SettleRun,
 };
 use alluvium_types::{ChunkNumber, ErrorCode, Millis, Offset, ProducerId, TopicPartition};
 
@@ -60,7 +64,10 @@ pub(super) fn resequence(
             continue;
         }
         *end = base_offset.saturating_add(Offset::from(batch.stamp.records));
-        sequencer.batch(batch, last_at);
+        match batch.ends {
+            Some(producer) => sequencer.abort(place, producer, last_at),
+            None => sequencer.batch(batch, last_at),
+        }
     }
     let mut objects = 0;
     for chunk in chunks {
@@ -147,6 +154,25 @@ impl<'a> Resequencer<'a> {
     fn next_offset(&self, place: TopicPartition) -> Offset {
         let partition = self.current.state.partition(place);
         partition.map_or(0, alluvium_metadata::Partition::next_offset)
+    }
+
+    /// Aborts what is open of a producer's transaction, if it has records in this partition.
+    fn abort(&mut self, place: TopicPartition, producer: ProducerId, at: Millis) {
+        let state = &mut self.current.state;
+        let is_open = state
+            .partition(place)
+            .is_some_and(|partition| partition.open_transaction(producer).is_some());
+        let Some((id, transaction)) = state.transaction_of(producer).filter(|_| is_open) else {
+            return;
+        };
+        let command = Command::EndTransaction(EndTransaction {
+            transactional_id: id.to_owned(),
+            producer: transaction.producer,
+            commit: false,
+            by: EndedBy::Producer,
+            at,
+        });
+        state.apply(command, &mut Vec::new());
     }
 
     /// Sequences a batch, or holds it back; then whatever waited for it.

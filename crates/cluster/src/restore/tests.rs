@@ -1,6 +1,7 @@
 //! A burned cluster comes back with every record whose object is in the bucket.
 
 mod refused;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,7 +155,11 @@ impl World {
             id: header.producer_id,
             epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
-            transaction: alluvium_metadata::InTransaction::No,
+            transaction: if header.is_transactional() {
+                alluvium_metadata::InTransaction::Joins
+            } else {
+                alluvium_metadata::InTransaction::No
+            },
         });
         let command = Command::Sequence(alluvium_metadata::Sequence {
             origin: ORIGIN,

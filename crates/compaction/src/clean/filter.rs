@@ -1,12 +1,14 @@
 //! What stays of a batch.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alluvium_protocol::batch::{BatchError, patched_head};
-use alluvium_protocol::records::{RecordView, UnpackedBatch};
-use alluvium_types::{Millis, Offset, limits};
+use alluvium_protocol::records::{Marker, RecordView, UnpackedBatch};
+use alluvium_types::{Millis, Offset, ProducerId, limits};
 use bytes::{Bytes, BytesMut};
 
+use super::aborted::Aborted;
 use super::map::OffsetMap;
 use super::read::PlacedBatch;
 
@@ -17,6 +19,8 @@ const LEADER_EPOCH: i32 = 0;
 pub(super) struct Rules<'a> {
     /// The newest offset of each key, for the records below `end`.
     pub(super) newest: &'a OffsetMap,
+    /// Transactions whose records go, whatever their keys.
+    pub(super) aborted: Aborted,
     /// Records from here on are not judged.
     pub(super) end: Offset,
     /// The time of this cleaning.
@@ -37,16 +41,19 @@ pub(super) enum Verdict {
 }
 
 /// What was seen on the way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     /// Records that were taken.
     pub(super) removed: u64,
     /// Records that stay.
     pub(super) kept: u64,
+    /// Producers of which records stay in a transaction whose marker has not come yet.
+    pub(super) open: BTreeSet<ProducerId>,
 }
 
 impl Rules<'_> {
-    /// Judges a batch (Kafka's rules; KIP-534 for tombstones). Control batches stay as they are.
+    /// Judges a batch (Kafka's rules; KIP-534 for tombstones). Records of aborted transactions go, as if
+    /// they had never been.
     ///
     /// # Errors
     /// Its records cannot be read.
@@ -55,9 +62,43 @@ impl Rules<'_> {
         batch: &PlacedBatch,
         tally: &mut Tally,
     ) -> Result<Verdict, BatchError> {
-        if batch.base_offset >= self.end || batch.header.is_control() {
+        if batch.base_offset >= self.end {
             return Ok(Verdict::Same);
         }
+        if batch.header.is_control() {
+            return Ok(self.judge_marker(batch, tally));
+        }
+        if self.aborted.hold(batch) {
+            tally.removed += u64::try_from(batch.header.record_count).unwrap_or(0);
+            return Ok(Verdict::Gone);
+        }
+        let verdict = self.judge_records(batch, tally);
+        if batch.header.is_transactional() && !matches!(verdict, Ok(Verdict::Gone)) {
+            tally.open.insert(batch.header.producer_id);
+        }
+        verdict
+    }
+
+    /// The marker of an aborted transaction stays for as long as readers are told of the transaction, or
+    /// they would take its producer's next records for aborted ones too. One whose transaction nobody is
+    /// told of any more says nothing; nor does one of a committed transaction of which no record is left.
+    /// What the log ends with stays, for readers to come to its end.
+    fn judge_marker(&self, batch: &PlacedBatch, tally: &mut Tally) -> Verdict {
+        let has_records = tally.open.remove(&batch.header.producer_id);
+        let is_last = batch.header.last_offset().saturating_add(1) >= self.end;
+        let is_needed = match Marker::of(&batch.bytes) {
+            Some(Marker::Commit) => has_records,
+            Some(Marker::Abort) => self.aborted.end_with(batch),
+            None => true,
+        };
+        if is_last || is_needed {
+            Verdict::Same
+        } else {
+            Verdict::Gone
+        }
+    }
+
+    fn judge_records(&self, batch: &PlacedBatch, tally: &mut Tally) -> Result<Verdict, BatchError> {
         let limit = limits::DECOMPRESSED_BATCH_BYTES;
         let unpacked = UnpackedBatch::open(&batch.bytes, batch.base_offset, limit)?;
         let known_horizon = unpacked.header().delete_horizon();

@@ -6,13 +6,15 @@
 //! refuses a stretch (its runs were merged meanwhile, say), to go on from there with what the
 //! manifest says then: the map knows offsets, not places.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use alluvium_protocol::batch::BatchError;
 use alluvium_protocol::records::UnpackedBatch;
 use alluvium_storage::bucket::{Bucket, BucketError};
-use alluvium_types::{Offset, TopicPartition, limits};
+use alluvium_types::{Offset, ProducerId, TopicPartition, limits};
 
+use super::aborted::Aborted;
 use super::filter::{Rules, Tally, Verdict, placed};
 use super::map::OffsetMap;
 use super::output::{CleanedRun, Kept, Output, OutputError};
@@ -67,6 +69,8 @@ pub(super) struct Job<'a> {
     /// Bytes for the keys.
     pub(super) map_bytes: u64,
     pub(super) cleaned: Cleaned,
+    /// See [`Tally::open`].
+    pub(super) open: BTreeSet<ProducerId>,
 }
 
 /// What became of a source run.
@@ -109,11 +113,13 @@ impl<'a> Job<'a> {
             self.cleaned.kept = 0;
             let rules = Rules {
                 newest: &newest,
+                aborted: Aborted::default(),
                 end,
                 now,
                 delete_retention: self.policy.delete_retention,
             };
-            self.pass(&Pass { rules, end }, output).await?;
+            self.open.clear();
+            self.pass(Pass { rules, end }, output).await?;
             if end >= goal {
                 return Ok(());
             }
@@ -137,26 +143,29 @@ impl<'a> Job<'a> {
     }
 
     /// The runs that hold offsets from `from` on and begin below `end`.
-    fn runs(&self, from: Offset, end: Offset) -> Vec<SourceRun> {
+    fn runs(&self, from: Offset, end: Offset) -> (Vec<SourceRun>, Aborted) {
         self.first_runs(usize::MAX, from, end)
     }
 
     /// The first of them.
-    fn run_at(&self, from: Offset, end: Offset) -> Option<SourceRun> {
-        self.first_runs(1, from, end).pop()
+    fn run_at(&self, from: Offset, end: Offset) -> Option<(SourceRun, Aborted)> {
+        let (mut runs, aborted) = self.first_runs(1, from, end);
+        Some((runs.pop()?, aborted))
     }
 
-    fn first_runs(&self, most: usize, from: Offset, end: Offset) -> Vec<SourceRun> {
+    fn first_runs(&self, most: usize, from: Offset, end: Offset) -> (Vec<SourceRun>, Aborted) {
         self.context.metadata.read(|state| {
             let Some(partition) = state.partition(self.partition) else {
-                return Vec::new();
+                return (Vec::new(), Aborted::default());
             };
-            partition
+            let runs: Vec<SourceRun> = partition
                 .runs_from(from)
                 .take_while(|run| run.base_offset < end)
                 .map_while(SourceRun::of)
                 .take(most)
-                .collect()
+                .collect();
+            let aborted = Aborted::within(partition, &runs);
+            (runs, aborted)
         })
     }
 
@@ -179,11 +188,11 @@ impl<'a> Job<'a> {
         let Range { start: mut at, end } = within;
         let mut tries = 0;
         while at < end {
-            let Some(run) = self.run_at(at, end) else {
+            let Some((run, aborted)) = self.run_at(at, end) else {
                 return Err(CleanError::Changed);
             };
             output.throttle.read(self.bucket, run.length).await;
-            match self.fill_run(newest, run, at, end).await {
+            match self.fill_run(newest, (run, &aborted), at..end).await {
                 Ok(Some(full_at)) => return Ok(full_at),
                 Ok(None) => {}
                 Err(error) => {
@@ -207,9 +216,8 @@ impl<'a> Job<'a> {
     async fn fill_run(
         &mut self,
         newest: &mut OffsetMap,
-        run: SourceRun,
-        from: Offset,
-        end: Offset,
+        (run, aborted): (SourceRun, &Aborted),
+        within: Range<Offset>,
     ) -> Result<Option<Offset>, ReadError> {
         let Some(place) = run.place else {
             return Ok(None);
@@ -218,9 +226,11 @@ impl<'a> Job<'a> {
         let mut batches = self.open(run, place).await?;
         let mut full_at = None;
         while let Some(batch) = batches.next().await? {
-            let is_of_interest = batch.header.last_offset() >= from && batch.base_offset < end;
-            if full_at.is_none() && is_of_interest && !batch.header.is_control() {
-                full_at = note(newest, &batch, from..end);
+            let is_within =
+                batch.header.last_offset() >= within.start && batch.base_offset < within.end;
+            let has_records = !batch.header.is_control() && !aborted.hold(&batch);
+            if full_at.is_none() && is_within && has_records {
+                full_at = note(newest, &batch, within.clone());
             }
             // Only where all of a run vouches for each batch must it be read to its end.
             if full_at.is_some() && !place.sparse {
@@ -232,16 +242,21 @@ impl<'a> Job<'a> {
     }
 
     /// Goes through the log from its start.
-    async fn pass(&mut self, pass: &Pass<'_>, output: &mut Output<'_>) -> Result<(), CleanError> {
+    async fn pass(
+        &mut self,
+        mut pass: Pass<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), CleanError> {
         let mut from = 0;
         let mut refusals = 0;
         'again: loop {
-            let runs = self.runs(from, pass.end);
+            let (runs, aborted) = self.runs(from, pass.end);
+            pass.rules.aborted = aborted;
             if runs.last().is_none_or(|last| last.end_offset < pass.end) {
                 return Err(CleanError::Changed);
             }
             for run in runs {
-                let Some(verdict) = self.clean_run(pass, run, output).await? else {
+                let Some(verdict) = self.clean_run(&pass, run, output).await? else {
                     refusals += 1;
                     if refusals > REFUSALS {
                         return Err(CleanError::Changed);
@@ -288,7 +303,7 @@ impl<'a> Job<'a> {
         let mut tries = 0;
         loop {
             output.throttle.read(self.bucket, run.length).await;
-            let before = self.cleaned;
+            let (before, open) = (self.cleaned, self.open.clone());
             match self.rewrite(pass, run, place, output).await {
                 Ok(verdict) => return Ok(Some(verdict)),
                 // Elsewhere by now; or lost, if the manifest names it there still.
@@ -297,9 +312,13 @@ impl<'a> Job<'a> {
                 }
                 Err(CleanError::Read(error)) if is_damage(&error) => {
                     tries += 1;
-                    self.cleaned = before;
+                    (self.cleaned, self.open) = (before, open);
                     if tries < READS {
                         continue;
+                    }
+                    // What cannot be read may be read again one day, and be taken for committed.
+                    if pass.rules.aborted.meet(run) {
+                        return Err(error.into());
                     }
                     self.cleaned.unreadable_runs += 1;
                     metrics::counter!("alluvium_clean_unreadable_runs_total").increment(1);
@@ -318,7 +337,7 @@ impl<'a> Job<'a> {
     /// Whether a run lies where it did.
     fn is_at(&self, run: SourceRun) -> bool {
         let there = self.run_at(run.base_offset, run.end_offset);
-        there.is_some_and(|there| there.place == run.place)
+        there.is_some_and(|(there, _)| there.place == run.place)
     }
 
     fn emptied(&self, run: SourceRun, level: Option<u8>) -> CleanedRun {
@@ -346,7 +365,10 @@ impl<'a> Job<'a> {
         place: SourcePlace,
     ) -> Result<bool, ReadError> {
         let mut batches = self.open(run, place).await?;
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            open: self.open.clone(),
+            ..Tally::default()
+        };
         while let Some(batch) = batches.next().await? {
             self.cleaned.read_bytes += batch.bytes.len() as u64;
             if let Ok(Verdict::Gone | Verdict::Changed(..)) = pass.rules.judge(&batch, &mut tally) {
@@ -355,6 +377,7 @@ impl<'a> Job<'a> {
             tokio::task::yield_now().await;
         }
         self.cleaned.kept += tally.kept;
+        self.open = tally.open;
         Ok(false)
     }
 
@@ -377,7 +400,11 @@ impl<'a> Job<'a> {
             .unwrap_or(0);
         let mut cleaned = self.emptied(run, Some(level));
         let (mut bytes, mut is_changed) = (0u64, false);
-        let (mut tally, mut unreadable) = (Tally::default(), 0u64);
+        let mut tally = Tally {
+            open: self.open.clone(),
+            ..Tally::default()
+        };
+        let mut unreadable = 0u64;
         let mut written_to = run.base_offset;
         let mut batches = self.open(run, place).await?;
         while let Some(batch) = batches.next().await? {
@@ -386,7 +413,7 @@ impl<'a> Job<'a> {
             is_changed |= matches!(verdict, Ok(Verdict::Gone | Verdict::Changed(..)));
             let kept = match verdict {
                 Ok(Verdict::Gone) => None,
-                Ok(Verdict::Same) => Some(as_is(&batch)),
+                Ok(Verdict::Same) => Some(as_is(&batch, run)),
                 Ok(Verdict::Changed(bytes, max_timestamp)) => Some(Kept {
                     end_offset: batch.header.last_offset().saturating_add(1),
                     bytes,
@@ -395,7 +422,7 @@ impl<'a> Job<'a> {
                 Err(error) => {
                     unreadable += 1;
                     name_unreadable(self.partition, base_offset, &error);
-                    Some(as_is(&batch))
+                    Some(as_is(&batch, run))
                 }
             };
             let Some(kept) = kept else { continue };
@@ -418,6 +445,7 @@ impl<'a> Job<'a> {
         }
         self.cleaned.removed += tally.removed;
         self.cleaned.kept += tally.kept;
+        self.open = tally.open;
         self.cleaned.unreadable_batches += unreadable;
         let joins = run.length < UNCHANGED_BYTES && output.ends_at(self.partition, run.base_offset);
         Ok(if is_changed || joins {
@@ -448,11 +476,17 @@ fn note(newest: &mut OffsetMap, batch: &PlacedBatch, within: Range<Offset>) -> O
         .map(|record| record.offset)
 }
 
-fn as_is(batch: &PlacedBatch) -> Kept {
+fn as_is(batch: &PlacedBatch, run: SourceRun) -> Kept {
+    let max_timestamp = batch.header.max_timestamp;
     Kept {
         end_offset: batch.header.last_offset().saturating_add(1),
         bytes: placed(&batch.bytes, batch.base_offset),
-        max_timestamp: batch.header.max_timestamp,
+        // A marker counts as no younger than the records around it, not to mislead a search by time.
+        max_timestamp: if batch.header.is_control() {
+            max_timestamp.min(run.max_timestamp)
+        } else {
+            max_timestamp
+        },
     }
 }
 

@@ -11,10 +11,17 @@
 //! at which it may go stands in its batch (KIP-534). Batches that are left empty go; what must be known
 //! of their producers is in the quorum.
 //!
+//! The log is cleaned up to its last stable offset at most, so how each transaction in it ended is known.
+//! Records of aborted ones go, whatever their keys, and make nothing older go. When all are gone below
+//! where the log is clean, the command that says so also ends that readers are told of the transactions
+//! which ended there; their markers go with the next cleaning, never before. Where damage hides whether
+//! records of an aborted transaction are left, the log is not clean, and waits for its repair.
+//!
 //! A crash leaves the log as it was before the last command, and an object that no run names. Memory:
 //! the table, and half as much again at most: the object that is gathered, one run's output of at most
 //! an object's size, and a few pieces being read.
 
+mod aborted;
 mod filter;
 mod job;
 mod map;
@@ -25,7 +32,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alluvium_metadata::State;
@@ -153,6 +160,7 @@ impl Cleaner {
                 policy: &policy,
                 map_bytes: self.map_bytes,
                 cleaned: Cleaned::default(),
+                open: BTreeSet::new(),
             };
             let result = job.run(&mut output).await;
             let cleaned = job.cleaned;

@@ -1,4 +1,5 @@
 mod faults;
+mod transactions;
 
 use std::collections::BTreeMap;
 
@@ -74,14 +75,17 @@ async fn batches(rig: &Rig, at: TopicPartition) -> Vec<(BatchHeader, Bytes)> {
     let runs: Vec<_> = partition(rig, at, |partition| partition.runs().cloned().collect());
     let mut batches = Vec::new();
     for run in runs {
-        let (object, position, sparse) = match run.location {
-            RunLocation::Object { object, position } => (object, position, false),
-            RunLocation::Sparse { object, position } => (object, position, true),
+        let read = async |object, position| {
+            let range = position..position + run.length;
+            rig.context.bucket.read(&key(object), range).await.unwrap()
+        };
+        let (bytes, sparse) = match run.location {
+            RunLocation::Object { object, position } => (read(object, position).await, false),
+            RunLocation::Sparse { object, position } => (read(object, position).await, true),
+            RunLocation::Inline(bytes) => (bytes, false),
             RunLocation::Gap => continue,
             other => panic!("{other:?}"),
         };
-        let range = position..position + run.length;
-        let bytes = rig.context.bucket.read(&key(object), range).await.unwrap();
         let mut next = run.base_offset;
         for found in batch::split(&bytes).unwrap() {
             batch::check_crc(&found).unwrap();

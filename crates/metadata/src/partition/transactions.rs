@@ -110,7 +110,35 @@ impl Transactions {
             .filter(move |done| done.first_offset < to)
     }
 
-    /// Nothing below this offset can be read any more.
+    /// What a reader of these offsets must be told of, by first offset, and up to where that is all. When
+    /// more than `most` begin behind the first offset, it reaches less far, but never to `from` only.
+    pub(crate) fn aborted_up_to(
+        &self,
+        from: Offset,
+        to: Offset,
+        most: usize,
+    ) -> (Vec<AbortedTransaction>, Offset) {
+        let first = self.aborted.partition_point(|done| done.last_offset < from);
+        let mut end = to;
+        let mut told = BTreeMap::new();
+        for done in self.aborted.range(first..) {
+            if done.first_offset < end {
+                told.insert(done.first_offset, *done);
+            }
+            if told.len() > most
+                && let Some(last) = told.last_entry().filter(|last| *last.key() > from)
+            {
+                end = *last.key();
+                last.remove();
+            }
+            if done.stable >= end {
+                break;
+            }
+        }
+        (told.into_values().collect(), end)
+    }
+
+    /// No record of a transaction is left whose marker lies below this offset, or none can be read.
     pub(crate) fn forget_below(&mut self, offset: Offset) {
         while self
             .aborted
@@ -150,6 +178,8 @@ impl Transactions {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn aborted(transactions: &Transactions, from: Offset, to: Offset) -> Vec<ProducerId> {
@@ -183,5 +213,47 @@ mod tests {
         transactions.check(22).unwrap();
         transactions.forget_below(11);
         assert_eq!(aborted(&transactions, 0, 30), [4]);
+    }
+
+    proptest! {
+        /// Producers begin and end as they like; a reader is told of all that concern what it is given,
+        /// and of no more than it may be.
+        #[test]
+        fn readers_are_given_as_far_as_they_can_be_told(
+            steps in proptest::collection::vec((0i64..6, 0u8..3), 0..120),
+            from in 0i64..120,
+            length in 1i64..120,
+            most in 1usize..8,
+        ) {
+            let mut transactions = Transactions::default();
+            let mut next = 0;
+            for (producer, step) in steps {
+                match step {
+                    0 | 1 => transactions.begin(producer, next),
+                    _ if transactions.open().contains_key(&producer) => {
+                        transactions.end(producer, next, producer % 3 != 0, next + 1);
+                    }
+                    _ => continue,
+                }
+                next += 1;
+            }
+            // Who reads so is not told of what is open.
+            let stable = transactions.first_open().unwrap_or(next);
+            let to = (from + length).min(stable);
+            prop_assume!(from < to);
+            let (told, end) = transactions.aborted_up_to(from, to, most);
+            prop_assert!(from < end && end <= to);
+            let mut expected: Vec<_> = transactions
+                .aborted()
+                .iter()
+                .filter(|done| done.first_offset < end && done.last_offset >= from)
+                .copied()
+                .collect();
+            expected.sort_by_key(|done| done.first_offset);
+            let behind = expected.iter().filter(|done| done.first_offset > from).count();
+            prop_assert!(behind <= most);
+            prop_assert!(end == to || told.len() >= most);
+            prop_assert_eq!(told, expected);
+        }
     }
 }

@@ -58,7 +58,10 @@ macro_rules! cold_path {
             DescribeShareGroupOffsetsRequest,
             DescribeShareGroupOffsetsResponse
         );
-        $each!(AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse);
+        $each!(
+            AlterShareGroupOffsetsRequest,
+            AlterShareGroupOffsetsResponse
+        );
         $each!(
             DeleteShareGroupOffsetsRequest,
             DeleteShareGroupOffsetsResponse

@@ -77,10 +77,8 @@ pub(super) async fn latest(client: &Client, topic: &str, partition: i32) -> Opti
             ANSWER,
             move |agent| async move {
                 agent.current().await.ok()?;
-                let spec = OffsetSpec::Latest {
-                    read_committed: false,
-                };
-                agent.fetch.list_offset(place, spec).await.ok()
+                let latest = agent.fetch.list_offset(place, OffsetSpec::Latest, false);
+                latest.await.ok()
             },
         )
         .await;

@@ -183,7 +183,10 @@ async fn is_read_as(rig: &Rig, at: TopicPartition, end: Offset, batches: &[(Offs
         let holds = batches.iter().find(|(_, last)| *last >= offset);
         let expected = holds.map_or(-1, |(first, _)| offset.max(*first));
         let spec = OffsetSpec::Timestamp(NOW + offset);
-        assert_eq!(rig.fetch.list_offset(at, spec).await.unwrap().0, expected);
+        assert_eq!(
+            rig.fetch.list_offset(at, spec, false).await.unwrap().0,
+            expected
+        );
     }
     // As a consumer reads: on from the last offset it got.
     for max_bytes in [1, 70_000] {
@@ -432,5 +435,8 @@ async fn a_chunk_in_write_ahead_buffers_is_read_from_whoever_has_it() {
     buffers.others.lock().unwrap().insert(other_agent, whole);
     assert_eq!(spans(&read().await)[0], good[0]);
     let by_time = OffsetSpec::Timestamp(NOW + 3);
-    assert_eq!(rig.fetch.list_offset(at, by_time).await, Ok((3, NOW + 3)));
+    assert_eq!(
+        rig.fetch.list_offset(at, by_time, false).await,
+        Ok((3, NOW + 3))
+    );
 }

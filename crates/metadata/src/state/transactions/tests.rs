@@ -5,7 +5,9 @@ use crate::testing::{
     Cluster, NOW, ORIGIN, appended, batch, claim, code, duplicate, end as ended, from, object,
     part, refused, run, within,
 };
-use crate::{AdvanceLogStart, BatchOutcome, Command, OffsetCommit, RunLocation};
+use crate::{
+    AdvanceLogStart, BatchOutcome, Command, Compact, CompactStretch, OffsetCommit, RunLocation,
+};
 
 const MINUTE: i32 = 60_000;
 
@@ -132,6 +134,64 @@ fn an_aborted_transaction_is_told_to_readers_until_its_records_are_gone() {
     assert_eq!(aborted(&cluster, 0).len(), 1);
     advance(&mut cluster, 3);
     assert!(aborted(&cluster, 0).is_empty());
+}
+
+#[test]
+fn a_clean_log_lets_go_of_the_aborted_transactions_that_ended_in_it() {
+    let mut cluster = Cluster::new(1);
+    let (one, two) = (init(&mut cluster, "one"), init(&mut cluster, "two"));
+    append(&mut cluster, one, 0, 0, InTransaction::Joins);
+    append(&mut cluster, two, 0, 0, InTransaction::Joins);
+    finish(&mut cluster, "one", one, false, EndedBy::Producer);
+    finish(&mut cluster, "two", two, false, EndedBy::Producer);
+    let all = [(one.id, 0, 2), (two.id, 1, 3)];
+    assert_eq!(aborted(&cluster, 0), all);
+    let mut clean = |to| {
+        let mark = CompactStretch {
+            partition: part(0),
+            base_offset: to,
+            end_offset: to,
+            sources: Vec::new(),
+            runs: Vec::new(),
+            clean_to: Some(to),
+        };
+        let outcome = cluster.apply(Command::Compact(Compact {
+            origin: ORIGIN,
+            objects: Vec::new(),
+            stretches: vec![mark],
+            at: NOW,
+        }));
+        assert_eq!(outcome, Outcome::Compacted(vec![true]));
+        cluster.state.check().unwrap();
+        aborted(&cluster, 0)
+    };
+    // Its marker is not below it.
+    assert_eq!(clean(2), all);
+    assert_eq!(clean(3), all[1..]);
+    assert_eq!(clean(4), []);
+}
+
+#[test]
+fn records_may_be_deleted_under_an_open_transaction() {
+    let mut cluster = Cluster::new(1);
+    let one = init(&mut cluster, "one");
+    append(&mut cluster, one, 0, 0, InTransaction::Joins);
+    cluster.append(&[batch(4)]);
+    assert_eq!(marks(&cluster, 0), (0, 5));
+    advance(&mut cluster, 3);
+    assert_eq!(marks(&cluster, 0), (3, 5));
+    append(&mut cluster, one, 0, 1, InTransaction::Added);
+    advance(&mut cluster, 6);
+    cluster.state.check().unwrap();
+    assert_eq!(marks(&cluster, 0), (6, 6));
+    append(&mut cluster, one, 0, 2, InTransaction::Added);
+    assert_eq!(marks(&cluster, 0), (6, 7), "what is open is not shown");
+    finish(&mut cluster, "one", one, false, EndedBy::Producer);
+    cluster.state.check().unwrap();
+    assert_eq!(marks(&cluster, 0), (8, 8));
+    assert_eq!(aborted(&cluster, 0), [(one.id, 0, 7)]);
+    let snapshot = cluster.state.to_snapshot();
+    assert_eq!(State::from_snapshot(&snapshot).unwrap(), cluster.state);
 }
 
 #[test]

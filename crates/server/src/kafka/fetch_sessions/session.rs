@@ -28,6 +28,7 @@ struct Known {
     asked: FetchPartition,
     /// What the client was told; -1 makes sure that it is told again.
     high_watermark: Offset,
+    last_stable_offset: Offset,
     log_start: Offset,
 }
 
@@ -92,6 +93,7 @@ impl Session {
                     Known {
                         asked,
                         high_watermark: -1,
+                        last_stable_offset: -1,
                         log_start: -1,
                     },
                 );
@@ -127,6 +129,7 @@ impl Session {
                 || answer.error != ErrorCode::None
                 || answer.preferred_read_replica >= 0
                 || answer.high_watermark != known.high_watermark
+                || answer.last_stable_offset != known.last_stable_offset
                 || answer.log_start != known.log_start;
             known.told(answer);
             if has_records {
@@ -143,6 +146,7 @@ impl Known {
     fn told(&mut self, answer: &FetchedPartition) {
         let failed = answer.error != ErrorCode::None;
         self.high_watermark = if failed { -1 } else { answer.high_watermark };
+        self.last_stable_offset = answer.last_stable_offset;
         self.log_start = answer.log_start;
     }
 }

@@ -128,6 +128,22 @@ fn a_session_is_told_only_what_changed() {
 }
 
 #[test]
+fn a_session_is_told_when_a_transaction_has_ended() {
+    let sessions = FetchSessions::new(10);
+    let id = open(&sessions, 3, 0);
+    for (epoch, stable, told) in [(1, 4, true), (2, 4, false), (3, 10, true)] {
+        let plan = sessions
+            .begin(request(id, epoch, vec![]), false, 1)
+            .unwrap();
+        let mut response = answered(&plan, 10, b"");
+        response.partitions[1].last_stable_offset = stable;
+        sessions.finish(plan, &mut response, 1);
+        let expected = if told { vec![1] } else { vec![] };
+        assert_eq!(named(&response), expected, "epoch {epoch}");
+    }
+}
+
+#[test]
 fn a_partition_that_gave_records_goes_behind_the_others() {
     let sessions = FetchSessions::new(10);
     let id = open(&sessions, 3, 0);

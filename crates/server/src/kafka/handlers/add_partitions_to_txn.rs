@@ -80,7 +80,10 @@ async fn add(
             .metadata
             .read(|state| verify(state, id, producer, &places))
     } else {
-        agent.transactions.add(id, producer, places, Vec::new()).await
+        agent
+            .transactions
+            .add(id, producer, places, Vec::new())
+            .await
     };
     let code = code.err().unwrap_or(ErrorCode::None);
     if code != ErrorCode::None {

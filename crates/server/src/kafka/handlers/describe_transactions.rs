@@ -21,13 +21,20 @@ pub(crate) async fn handle(
         if !is_fresh {
             return failed(id, ErrorCode::CoordinatorNotAvailable);
         }
-        context.agent.metadata.read(|state| match state.transaction(&id) {
-            Some(known) => described(state, id, known),
-            None => failed(id, ErrorCode::TransactionalIdNotFound),
-        })
+        context
+            .agent
+            .metadata
+            .read(|state| match state.transaction(&id) {
+                Some(known) => described(state, id, known),
+                None => failed(id, ErrorCode::TransactionalIdNotFound),
+            })
     };
     message!(DescribeTransactionsResponse {
-        transaction_states: request.transactional_ids.into_iter().map(describe).collect()
+        transaction_states: request
+            .transactional_ids
+            .into_iter()
+            .map(describe)
+            .collect()
     })
 }
 

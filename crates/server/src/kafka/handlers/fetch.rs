@@ -299,6 +299,7 @@ fn assemble(
                     high_watermark: *high_watermark,
                     last_stable_offset: *last_stable_offset,
                     log_start: *log_start,
+                    aborted: Vec::new(),
                     records: Vec::new(),
                 }
             }
@@ -310,7 +311,7 @@ fn assemble(
             high_watermark: result.high_watermark,
             last_stable_offset: result.last_stable_offset,
             log_start: result.log_start,
-            aborted: (read_committed && result.error == ErrorCode::None).then(Vec::new),
+            aborted: (read_committed && result.error == ErrorCode::None).then_some(result.aborted),
             preferred_read_replica,
             records: result.records,
         }
@@ -333,6 +334,7 @@ const fn failed(error: ErrorCode) -> ReadResult {
         high_watermark: -1,
         last_stable_offset: -1,
         log_start: -1,
+        aborted: Vec::new(),
         records: Vec::new(),
     }
 }

@@ -159,7 +159,9 @@ impl Lookup<'_> {
         let Some(spec) = spec else {
             return Ok((-1, -1));
         };
-        let lookup = agent.fetch.list_offset(partition, spec);
+        let lookup = agent
+            .fetch
+            .list_offset(partition, spec, self.read_committed);
         match tokio::time::timeout(self.patience, lookup).await {
             Ok(found) => found,
             Err(_) => Err(ErrorCode::RequestTimedOut),
@@ -178,9 +180,7 @@ impl Lookup<'_> {
         };
         match timestamp {
             0.. => Ok(Some(OffsetSpec::Timestamp(timestamp))),
-            -1 => Ok(Some(OffsetSpec::Latest {
-                read_committed: self.read_committed,
-            })),
+            -1 => Ok(Some(OffsetSpec::Latest)),
             -2 => Ok(Some(OffsetSpec::Earliest)),
             -3 => since(7, Some(OffsetSpec::MaxTimestamp)),
             -4 => since(8, Some(OffsetSpec::Earliest)),

@@ -32,7 +32,8 @@ pub(crate) async fn handle(
         });
     }
     let is_known = |state: &StrBytes| STATES.contains(&state.as_str());
-    let (known, unknown): (Vec<_>, Vec<_>) = request.state_filters.iter().cloned().partition(is_known);
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        request.state_filters.iter().cloned().partition(is_known);
     // Only unknown ones were asked for: nothing passes.
     let passes_nothing = known.is_empty() && !unknown.is_empty();
     let now = context.agent.clock.now();
@@ -40,15 +41,18 @@ pub(crate) async fn handle(
         let of_producer = &request.producer_id_filters;
         let is_open = transaction.status == TransactionStatus::Ongoing;
         let duration = request.duration_filter;
-        (known.is_empty() || known.iter().any(|state| **state == *name(transaction.status)))
+        (known.is_empty()
+            || known
+                .iter()
+                .any(|state| **state == *name(transaction.status)))
             && (of_producer.is_empty() || of_producer.contains(&transaction.producer.id))
             && (duration < 0 || is_open && now.saturating_sub(transaction.at) > duration)
     };
     let me = context.agent.id();
     let states = context.agent.metadata.read(|state| {
-        let mine = state
-            .transactions()
-            .filter(|(id, known)| !passes_nothing && passes(known) && state.coordinator_of(id) == Some(me));
+        let mine = state.transactions().filter(|(id, known)| {
+            !passes_nothing && passes(known) && state.coordinator_of(id) == Some(me)
+        });
         let listed = mine.map(|(id, known)| {
             message!(TransactionState {
                 transactional_id: id.into(),

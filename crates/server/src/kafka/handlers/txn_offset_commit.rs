@@ -54,7 +54,11 @@ fn read(topic: &TxnOffsetCommitRequestTopic) -> CommitTopic {
         partition: partition.partition_index,
         offset: partition.committed_offset,
         leader_epoch: partition.committed_leader_epoch,
-        metadata: partition.committed_metadata.as_deref().unwrap_or("").to_owned(),
+        metadata: partition
+            .committed_metadata
+            .as_deref()
+            .unwrap_or("")
+            .to_owned(),
     });
     CommitTopic {
         topic: TopicRef::Name(topic.name.clone()),
