@@ -14,6 +14,7 @@
 //! - [`shares`]: a share group drains a queue.
 //! - [`sick_store`]: a store that fails, hangs and is switched off.
 //! - [`tool`]: the command line for people.
+//! - [`transactions`]: all of a transaction or nothing of it, through a real client.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,3 +41,4 @@ mod restore;
 mod shares;
 mod sick_store;
 mod tool;
+mod transactions;

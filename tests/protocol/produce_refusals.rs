@@ -94,7 +94,7 @@ fn refused(producer: (i64, i16)) -> Vec<(&'static str, Bytes, i16)> {
             INVALID_TIMESTAMP,
         ),
         ("a control batch", with_attributes(CONTROL), INVALID_RECORD),
-        ("a transaction's batch", transactional.bytes(), 48),
+        ("a transaction's batch", transactional.bytes(), 53),
         (
             "a time far ahead",
             Batch::of(3).at(4_000_000_000_000).bytes(),

@@ -62,12 +62,11 @@ fn coordinator_cases() -> Vec<Case> {
             },
         ),
         case(
-            "of a transaction, which nothing coordinates",
+            "of a transactional id",
             |_, version| find(version, 1, "mover"),
-            |_, version, _, answer| {
-                let (code, node, host, port) = found(version, &answer);
-                assert_ne!(code, NONE);
-                assert_eq!((node, host.as_str(), port), (-1, "", -1));
+            |world, version, _, answer| {
+                let (code, node, ..) = found(version, &answer);
+                assert_eq!((code, node), (NONE, world.broker));
             },
         )
         .since(1),

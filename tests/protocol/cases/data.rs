@@ -152,19 +152,20 @@ fn produce_cases() -> Vec<Case> {
             },
         ),
         case(
-            "a transaction",
+            "a transaction that nobody has begun",
             move |world, version| {
-                produce(vec![data(
-                    version,
-                    TOPIC,
-                    world.topic_id,
-                    vec![(2, batch())],
-                )])
-                .with_transactional_id(Some(transactional("mover")))
+                let transactional_bit = 0x10;
+                let batch = Batch {
+                    attributes: transactional_bit,
+                    ..Batch::of(1).from((1 << 40, 0), 0)
+                };
+                let sets = vec![(2, Some(batch.bytes()))];
+                produce(vec![data(version, TOPIC, world.topic_id, sets)])
+                    .with_transactional_id(Some(transactional("mover")))
             },
             |_, _, _, answer| {
                 let code = partition(&answer, 0, 0).error_code;
-                assert_eq!(code, TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+                assert_eq!(code, INVALID_PRODUCER_ID_MAPPING);
             },
         ),
         case(
@@ -479,9 +480,14 @@ fn other_cases() -> Vec<Case> {
                     .with_transactional_id(Some(transactional("mover")))
                     .with_transaction_timeout_ms(60_000)
             },
-            |_, _, _, answer| {
-                assert_eq!(answer.error_code, TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-                assert_eq!((answer.producer_id.0, answer.producer_epoch), (-1, -1));
+            |world, version, request, answer| {
+                assert_eq!(answer.error_code, NONE);
+                let again = world.client.ask(version, request);
+                assert_eq!(again.producer_id, answer.producer_id);
+                assert_eq!(again.producer_epoch, answer.producer_epoch + 1);
+                let request = request.clone().with_transaction_timeout_ms(i32::MAX);
+                let refused = world.client.ask(version, &request);
+                assert_eq!(refused.error_code, INVALID_TRANSACTION_TIMEOUT);
             },
         ),
         case(

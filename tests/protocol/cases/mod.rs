@@ -10,6 +10,7 @@ mod offsets_by_id;
 mod quorum;
 mod shares;
 mod topics;
+mod transactions;
 
 use alluvium_protocol::api::SERVED;
 
@@ -18,7 +19,7 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
     (configs::KEYS, configs::cases),
@@ -27,6 +28,7 @@ const SUITES: [Suite; 8] = [
     (cluster::KEYS, cluster::cases),
     (quorum::KEYS, quorum::cases),
     (shares::KEYS, shares::cases),
+    (transactions::KEYS, transactions::cases),
 ];
 
 #[test]
@@ -76,6 +78,11 @@ fn cluster_in_every_version() {
 #[test]
 fn quorum_in_every_version() {
     run(&quorum::cases(), quorum::KEYS);
+}
+
+#[test]
+fn transactions_in_every_version() {
+    run(&transactions::cases(), transactions::KEYS);
 }
 
 #[test]
