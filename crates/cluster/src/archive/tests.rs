@@ -372,7 +372,7 @@ async fn golden_files_are_read_and_written_as_they_are() {
     let files = [
         ("archive-piece-v1", shelf.get(&keys::piece(0, 0))),
         (
-            "archive-snapshot-v1-state-v3",
+            "archive-snapshot-v1-state-v4",
             snapshot::encode((0, CLUSTER), &leader.current(), NOW).unwrap(),
         ),
     ];
@@ -389,7 +389,11 @@ async fn golden_files_are_read_and_written_as_they_are() {
     let piece = super::piece::Piece::decode("piece", &golden).unwrap();
     assert_eq!(piece.entries.len(), 43);
     // The first holds a state of version 2.
-    for name in ["archive-snapshot-v1", "archive-snapshot-v1-state-v3"] {
+    for name in [
+        "archive-snapshot-v1",
+        "archive-snapshot-v1-state-v3",
+        "archive-snapshot-v1-state-v4",
+    ] {
         let golden = std::fs::read(dir.join(name)).unwrap().into();
         let (head, current) = snapshot::decode("snapshot", &golden).unwrap();
         assert_eq!((head.last.index, head.at), (42, NOW), "{name}");
