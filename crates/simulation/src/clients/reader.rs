@@ -121,7 +121,7 @@ pub(super) async fn fetch(
 }
 
 /// The agent and the connection's name: as they are, or others.
-fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
+pub(super) fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
     let cluster = &client.cluster;
     let process = |agent: usize| {
         let (_, agent) = cluster.running(agent)?;
@@ -142,7 +142,13 @@ fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
     Some((link.agent, link.session))
 }
 
-fn refused(client: &Client, topic: &str, partition: i32, from: Offset, result: &ReadResult) {
+pub(super) fn refused(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    result: &ReadResult,
+) {
     let (error, recorder) = (result.error, &client.cluster.recorder);
     recorder.refused(&format!("fetch: {error}"));
     if error == ErrorCode::OffsetOutOfRange {
