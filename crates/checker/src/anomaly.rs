@@ -41,6 +41,14 @@ pub enum Kind {
     Skipped,
     /// A record is there that nobody sent there, or whose sending was refused.
     Phantom,
+    /// A record of an aborted transaction was given to a reader of committed ones.
+    Uncommitted,
+    /// Of a transaction some records are shown in the end, and others that were acknowledged are not.
+    Torn,
+    /// A last stable offset went back on one connection.
+    StableOffsetBack,
+    /// A reader of committed records was given one at or above the answer's own last stable offset.
+    ReadPastStableOffset,
 }
 
 impl Kind {
@@ -61,6 +69,10 @@ impl Kind {
             Self::TwoOwners => "two owners of a partition in one generation",
             Self::Skipped => "reader was led past a record",
             Self::Phantom => "record that nobody sent",
+            Self::Uncommitted => "record of an aborted transaction shown",
+            Self::Torn => "half a transaction shown",
+            Self::StableOffsetBack => "last stable offset went back",
+            Self::ReadPastStableOffset => "read past the last stable offset",
         }
     }
 }
@@ -118,7 +130,16 @@ impl Anomaly {
             | Event::ProduceKept { .. }
             | Event::WritesAlone { .. }
             | Event::ProduceFailed { .. }
-            | Event::ProduceUnknown { .. } => false,
+            | Event::ProduceUnknown { .. }
+            | Event::Joined { .. }
+            | Event::Ended { .. } => false,
+            Event::FetchedCommitted { place, records, .. } => {
+                *place == self.place
+                    && (self.kind == Kind::StableOffsetBack
+                        || records
+                            .iter()
+                            .any(|read| self.record.is_some() && read.record == self.record))
+            }
             Event::Fetched { place, records, .. } => {
                 *place == self.place
                     && (self.kind == Kind::HighWatermarkBack

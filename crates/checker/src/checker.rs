@@ -6,6 +6,7 @@ use crate::anomaly::{Counts, Found, Verdict};
 use crate::event::{Entry, Event, Micros, Place, RecordId};
 use crate::groups::Group;
 use crate::partition::{Answer, Kept, Partition};
+use crate::transactions::{CommittedAnswer, Transactions};
 
 /// A judge. Feed it entries in the order of their times.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Checker {
     disks_lost: BTreeMap<String, Micros>,
     /// Those that ask for acks=1.
     alone: BTreeSet<u32>,
+    transactions: Transactions,
     counts: Counts,
     found: Found,
 }
@@ -78,6 +80,7 @@ impl Checker {
                 if let Some(batch) = self.in_flight.remove(op) {
                     self.counts.acked += u64::from(batch.count);
                     let (first, count) = (batch.first, batch.count);
+                    self.transactions.acked(first);
                     self.partition(&batch.place)
                         .acked(entry.at, first, count, *offset, &mut found);
                 }
@@ -130,6 +133,37 @@ impl Checker {
                 };
                 self.partition(place).fetched(&answer, &mut found);
             }
+            Event::Joined { transaction, op } => {
+                if let Some(batch) = self.in_flight.get(op) {
+                    let (place, first, count) = (&batch.place, batch.first, batch.count);
+                    self.transactions.joined(*transaction, place, first, count);
+                }
+            }
+            Event::Ended {
+                transaction,
+                committed,
+            } => self.transactions.ended(*transaction, *committed),
+            Event::FetchedCommitted {
+                place,
+                session,
+                from,
+                next,
+                last_stable_offset,
+                records,
+                last,
+            } => {
+                self.counts.read += records.len() as u64;
+                let answer = CommittedAnswer {
+                    session: *session,
+                    from: *from,
+                    next: *next,
+                    last_stable_offset: *last_stable_offset,
+                    records,
+                    last: *last,
+                };
+                self.partition(place).given(records, &mut found);
+                self.transactions.fetched(place, &answer, &mut found);
+            }
             Event::Listed {
                 place,
                 asked,
@@ -181,6 +215,11 @@ impl Checker {
             self.counts.there += partition.there();
             partition.finish(&self.alone, &self.disks_lost, &mut self.found);
         }
+        let there = |place: &Place| {
+            let partition = self.partitions.get(place).into_iter();
+            partition.flat_map(Partition::records).collect()
+        };
+        self.transactions.finish(there, &mut self.found);
         self.found.into_verdict(self.counts)
     }
 }

@@ -167,6 +167,40 @@ pub enum Event {
         #[serde(default)]
         last: bool,
     },
+    /// A batch that was invoked is part of a transaction.
+    Joined {
+        /// Which transaction; unique in the history.
+        transaction: u64,
+        /// Which batch.
+        op: u64,
+    },
+    /// A transaction has ended, as its producer was told. Before it commits all its batches are
+    /// acknowledged. One without this may be committed or aborted, or open still.
+    Ended {
+        /// Which.
+        transaction: u64,
+        /// Committed, or aborted.
+        committed: bool,
+    },
+    /// A fetch for committed records alone was answered.
+    FetchedCommitted {
+        /// Which partition.
+        #[serde(flatten)]
+        place: Place,
+        /// The connection it came over: last stable offsets may not go back on one.
+        session: u64,
+        /// The offset asked for.
+        from: Offset,
+        /// The offset from which the next fetch goes on.
+        next: Offset,
+        /// The last stable offset of the answer.
+        last_stable_offset: Offset,
+        /// What came, without the records of aborted transactions.
+        records: Vec<Read>,
+        /// Part of the last reading of everything, after all transactions have ended.
+        #[serde(default)]
+        last: bool,
+    },
     /// `ListOffsets` for the latest offset was answered.
     Listed {
         /// Which partition.

@@ -10,10 +10,16 @@
 //! Writers number their records; a record is `(writer, number)`, and a writer is one idempotent
 //! producer identity. [`Kind`] lists the anomalies.
 //!
+//! Of transactions: readers of committed records are shown all of one or nothing, in every partition, never
+//! a record of one that was aborted, always those of one that was committed, and nothing at or above the
+//! last stable offset, which never goes back. What is part of no transaction is shown to everybody.
+//!
 //! # Memory
 //!
 //! About 16 bytes per record (where it was claimed to be, and where it is in the end), 16 bytes per
-//! rise of a partition's known end, plus what is in flight. Anomalies are kept up to a hundred.
+//! rise of a partition's known end, plus what is in flight, plus some 100 bytes for each batch of a
+//! transaction and each record that a reader of committed ones was given. Anomalies are kept up to a
+//! hundred.
 //!
 //! # The file
 //!
@@ -28,6 +34,7 @@ mod groups;
 pub mod history;
 mod pages;
 mod partition;
+mod transactions;
 
 pub use anomaly::{Anomaly, Counts, Kind, Verdict};
 pub use checker::Checker;

@@ -202,6 +202,20 @@ impl Partition {
         self.ends.known(at, end);
     }
 
+    /// What a reader was given who leaves out some: no hole says anything.
+    pub(crate) fn given(&mut self, records: &[Read], found: &mut Found) {
+        for read in records {
+            self.read(*read, false, found);
+        }
+    }
+
+    /// What is there in the end, by offset.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (Offset, RecordId)> {
+        self.there
+            .iter()
+            .map(|(offset, slot)| (offset, slot.record))
+    }
+
     /// How many records are there in the end.
     pub(crate) fn there(&self) -> u64 {
         self.there.iter().count() as u64

@@ -1,5 +1,7 @@
 //! Each anomaly, fed as the smallest history that shows it, is found and no other.
 
+mod transactions;
+
 use crate::event::Micros;
 use crate::{Checker, Entry, Event, Kind, Place, Read, RecordId, Verdict, history};
 

@@ -1,14 +1,17 @@
 //! Clients: they load the cluster, never give up before their time, and note what they see.
 //!
 //! - `session`: a connection over which produces are pipelined. `producer`: idempotent producers. `plain`: others.
+//! - `transactional`: producers of transactions, and `committed`: readers of those that were committed.
 //! - `reader`: fetching. `member`: members of a group. `admin`: topics come and go; ends are asked for.
 
 mod admin;
+mod committed;
 mod member;
 mod plain;
 mod producer;
 mod reader;
 mod session;
+mod transactional;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +24,12 @@ use crate::cluster::Cluster;
 use crate::host::Host;
 
 pub(crate) use admin::{churn, list, make_topic};
+pub(crate) use committed::{follow_committed, read_all_committed};
 pub(crate) use member::member;
 pub(crate) use plain::produce_once;
 pub(crate) use producer::produce;
 pub(crate) use reader::{follow, read_all};
+pub(crate) use transactional::{close_all, transact};
 
 /// Topics that are there from the beginning: name, partitions, lane.
 pub(crate) const TOPICS: [(&str, i32, &str); 3] = [

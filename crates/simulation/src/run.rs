@@ -214,7 +214,11 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
     for _ in 0..random::range(2..=4) {
         producers.spawn(clients::produce(client()));
     }
+    for _ in 0..3 {
+        producers.spawn(clients::transact(client()));
+    }
     let mut others = JoinSet::new();
+    others.spawn(clients::follow_committed(client()));
     others.spawn(clients::produce_once(client(), Acks::All));
     others.spawn(clients::produce_once(client(), Acks::One));
     others.spawn(clients::follow(client()));
@@ -248,9 +252,11 @@ async fn load(cluster: &Arc<Cluster>, stop: &CancellationToken, duration: Durati
         burn::burn_and_restore(cluster).await;
         tokio::time::sleep(RECLAIMED).await;
     }
+    clients::close_all(&reader).await;
     for (topic, partitions, _) in TOPICS {
         for partition in 0..partitions {
             clients::read_all(&reader, topic, partition).await;
+            clients::read_all_committed(&reader, topic, partition).await;
         }
     }
 }

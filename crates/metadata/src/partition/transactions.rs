@@ -239,8 +239,11 @@ mod tests {
             }
             // Who reads so is not told of what is open.
             let stable = transactions.first_open().unwrap_or(next);
+            if stable == 0 {
+                return Ok(());
+            }
+            let from = from % stable;
             let to = (from + length).min(stable);
-            prop_assume!(from < to);
             let (told, end) = transactions.aborted_up_to(from, to, most);
             prop_assert!(from < end && end <= to);
             let mut expected: Vec<_> = transactions

@@ -28,7 +28,7 @@ const DELIVERY: std::ops::Range<u64> = 4..40;
 const HANGING: Duration = Duration::from_secs(60);
 
 /// Timestamps of records.
-const NOW: i64 = 1_700_000_000_000;
+pub(super) const NOW: i64 = 1_700_000_000_000;
 
 struct Batch {
     op: u64,
@@ -302,6 +302,31 @@ pub(super) fn encode(
     size: usize,
     producer: Option<(ProducerId, i16, i32)>,
 ) -> Option<Bytes> {
+    let options = BatchOptions {
+        codec: Codec::None,
+        producer,
+        transactional: false,
+    };
+    build(writer, first, count, size, options)
+}
+
+/// A batch of a transaction.
+pub(super) fn encode_in(
+    writer: u32,
+    first: u64,
+    count: u32,
+    size: usize,
+    producer: (ProducerId, i16, i32),
+) -> Option<Bytes> {
+    let options = BatchOptions {
+        codec: Codec::None,
+        producer: Some(producer),
+        transactional: true,
+    };
+    build(writer, first, count, size, options)
+}
+
+fn build(writer: u32, first: u64, count: u32, size: usize, options: BatchOptions) -> Option<Bytes> {
     let records: Vec<Record> = (0..count)
         .map(|step| {
             let mut value = RecordId(writer, first + u64::from(step)).to_string();
@@ -314,10 +339,5 @@ pub(super) fn encode(
             }
         })
         .collect();
-    let options = BatchOptions {
-        codec: Codec::None,
-        producer,
-        transactional: false,
-    };
     records::encode(&records, options).ok()
 }

@@ -121,7 +121,7 @@ pub(super) async fn fetch(
 }
 
 /// The agent and the connection's name: as they are, or others.
-fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
+pub(super) fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
     let cluster = &client.cluster;
     let process = |agent: usize| {
         let (_, agent) = cluster.running(agent)?;
@@ -142,7 +142,13 @@ fn connect(client: &Client, link: &mut Option<Link>) -> Option<(usize, u64)> {
     Some((link.agent, link.session))
 }
 
-fn refused(client: &Client, topic: &str, partition: i32, from: Offset, result: &ReadResult) {
+pub(super) fn refused(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    result: &ReadResult,
+) {
     let (error, recorder) = (result.error, &client.cluster.recorder);
     recorder.refused(&format!("fetch: {error}"));
     if error == ErrorCode::OffsetOutOfRange {
@@ -160,7 +166,13 @@ fn decode(result: &ReadResult, from: Offset) -> Option<(Vec<Read>, Offset)> {
     for batch in batch::split(&Bytes::from(result.records.concat())).ok()? {
         batch::check_crc(&batch).ok()?;
         let header = batch::BatchHeader::parse(&batch).ok()?;
-        for record in records::decode(&batch, 1 << 24).ok()? {
+        // A marker holds no record of anybody's.
+        let records = if header.is_control() {
+            Vec::new()
+        } else {
+            records::decode(&batch, 1 << 24).ok()?
+        };
+        for record in records {
             if record.offset >= from {
                 let text = record
                     .value
