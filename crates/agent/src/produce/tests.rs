@@ -139,7 +139,7 @@ async fn a_bad_partition_does_not_fail_its_neighbours_and_stores_nothing() {
         (
             at(5),
             batch_with(&["v"], transactional),
-            Code::InvalidTxnState,
+            Code::TransactionalIdAuthorizationFailed,
         ),
         (at(6), good(), Code::None),
     ];
