@@ -24,13 +24,13 @@ use futures::future::join_all;
 use alluvium_agent::Agent;
 use alluvium_agent::fetch::{ReadLimits, ReadPartition};
 use alluvium_agent::produce::PartitionRecords;
+use alluvium_metadata::Command;
 use alluvium_types::{TopicId, TopicPartition};
 
 mod cold;
 
 use cold::{COLD, number};
 
-const TAIL: TopicId = TopicId([2; 16]);
 const RECORD_BYTES: usize = 1000;
 
 fn main() {
@@ -43,14 +43,20 @@ async fn run() {
     let each = number("--mib", 2048) / u64::from(readers.unsigned_abs().max(1));
     let object_mib = number("--object-mib", 64).min(each.max(1));
     let settled = cold::settle(readers, each, object_mib).await;
-    cold::topic(&settled.metadata, "tail", TAIL, 1, "auto").await;
     println!("round  part    produce p50 / p99 ms    fetch p50 / p99 ms   scanned MiB/s");
     let mut changes = [Vec::new(), Vec::new()];
     for round in 0..number("--rounds", 4) {
+        // A topic for each round: nothing is settled here, and bytes that wait for that in the metadata
+        // are bounded.
+        let topic = TopicId([u8::try_from(round + 2).expect("few rounds"); 16]);
+        cold::topic(&settled.metadata, &format!("tail-{round}"), topic, 1, "auto").await;
         let agent = cold::agent(&settled, number("--cache-mib", 256)).await;
-        let calm = part(&agent, round, "calm", 0).await;
-        let busy = part(&agent, round, "scan", readers).await;
+        let tail = TopicPartition::new(topic, 0);
+        let calm = part(&agent, tail, round, "calm", 0).await;
+        let busy = part(&agent, tail, round, "scan", readers).await;
         agent.shutdown().await;
+        let deleted = settled.metadata.propose(Command::DeleteTopic { topic });
+        deleted.await.expect("deleted");
         for (changes, (calm, busy)) in changes.iter_mut().zip(calm.into_iter().zip(busy)) {
             changes.push((busy / calm - 1.0) * 100.0);
         }
@@ -67,9 +73,15 @@ async fn run() {
 }
 
 /// p99 of producing and of fetching at the tail, in milliseconds, while `readers` scan.
-async fn part(agent: &Arc<Agent>, round: u64, name: &str, readers: i32) -> [f64; 2] {
+async fn part(
+    agent: &Arc<Agent>,
+    partition: TopicPartition,
+    round: u64,
+    name: &str,
+    readers: i32,
+) -> [f64; 2] {
     let over = Arc::new(AtomicBool::new(false));
-    let tail = tokio::spawn(tail(Arc::clone(agent), Arc::clone(&over)));
+    let tail = tokio::spawn(tail(Arc::clone(agent), partition, Arc::clone(&over)));
     let begun = Instant::now();
     let scans = (0..readers).map(|reader| {
         let agent = Arc::clone(agent);
@@ -100,8 +112,11 @@ async fn part(agent: &Arc<Agent>, round: u64, name: &str, readers: i32) -> [f64;
 }
 
 /// Produces a record every few milliseconds and waits for each at the tail; sorted times.
-async fn tail(agent: Arc<Agent>, over: Arc<AtomicBool>) -> [Vec<Duration>; 2] {
-    let partition = TopicPartition::new(TAIL, 0);
+async fn tail(
+    agent: Arc<Agent>,
+    partition: TopicPartition,
+    over: Arc<AtomicBool>,
+) -> [Vec<Duration>; 2] {
     let every = Duration::from_millis(number("--every-ms", 5));
     let producer = agent.produce.connect();
     let records = cold::batch(RECORD_BYTES, 3);
