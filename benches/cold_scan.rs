@@ -49,7 +49,14 @@ async fn run() {
         // A topic for each round: nothing is settled here, and bytes that wait for that in the metadata
         // are bounded.
         let topic = TopicId([u8::try_from(round + 2).expect("few rounds"); 16]);
-        cold::topic(&settled.metadata, &format!("tail-{round}"), topic, 1, "auto").await;
+        cold::topic(
+            &settled.metadata,
+            &format!("tail-{round}"),
+            topic,
+            1,
+            "auto",
+        )
+        .await;
         let agent = cold::agent(&settled, number("--cache-mib", 256)).await;
         let tail = TopicPartition::new(topic, 0);
         let calm = part(&agent, tail, round, "calm", 0).await;

@@ -22,6 +22,7 @@ mod newcomers;
 pub mod peers;
 pub mod produce;
 pub mod producer_ids;
+mod proposal;
 mod registration;
 pub mod settle;
 pub mod shares;

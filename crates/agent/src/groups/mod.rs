@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{AgentOrigin, Group, GroupRecord, State};
+use alluvium_metadata::{AgentOrigin, Group, GroupRecord, OffsetCommit, State};
 use alluvium_types::{AgentId, Clock, ErrorCode, Millis};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -251,16 +251,7 @@ impl Groups {
         topics: Vec<CommitTopic>,
     ) -> Vec<Vec<ErrorCode>> {
         let shared = &self.shared;
-        let is_known = |state: &State| offsets::are_known(state, &topics);
-        if !shared.metadata.read(is_known)
-            && let Err(error) = shared.freshness.catch_up().await
-        {
-            debug!(%error, "a commit names topics that are not known here (yet)");
-        }
-        let (mut codes, offsets) = shared.metadata.read(|state| {
-            let settings = Settings::read(&shared.topics, state);
-            offsets::sort_commit(state, topics, settings.offset_metadata_bytes)
-        });
+        let (mut codes, offsets) = shared.sort(topics).await;
         if offsets.is_empty() {
             return codes;
         }
@@ -429,6 +420,20 @@ impl Shared {
     /// time of day jumps.
     fn now(&self) -> Millis {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// What of a commit can be committed, and a code for every partition of it.
+    async fn sort(&self, topics: Vec<CommitTopic>) -> (Vec<Vec<ErrorCode>>, Vec<OffsetCommit>) {
+        let is_known = |state: &State| offsets::are_known(state, &topics);
+        if !self.metadata.read(is_known)
+            && let Err(error) = self.freshness.catch_up().await
+        {
+            debug!(%error, "a commit names topics that are not known here (yet)");
+        }
+        self.metadata.read(|state| {
+            let settings = Settings::read(&self.topics, state);
+            offsets::sort_commit(state, topics, settings.offset_metadata_bytes)
+        })
     }
 
     fn settings(&self) -> Settings {

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use alluvium_metadata::{Command, CommitTransactionOffsets, Outcome, ProducerEpoch, State};
+use alluvium_metadata::{Command, CommitTransactionOffsets, ProducerEpoch};
 use alluvium_types::ErrorCode;
-use tokio::time::timeout;
-use tracing::debug;
+
+use crate::proposal;
 
 use super::request::{CommitTopic, Committer};
-use super::settings::Settings;
 use super::{Groups, offsets};
 
 /// How long the quorum may take.
@@ -35,16 +34,7 @@ impl Groups {
         transaction: InTransactionOf,
     ) -> Vec<Vec<ErrorCode>> {
         let shared = &self.shared;
-        let is_known = |state: &State| offsets::are_known(state, &topics);
-        if !shared.metadata.read(is_known)
-            && let Err(error) = shared.freshness.catch_up().await
-        {
-            debug!(%error, "a commit names topics that are not known here (yet)");
-        }
-        let (mut codes, offsets) = shared.metadata.read(|state| {
-            let settings = Settings::read(&shared.topics, state);
-            offsets::sort_commit(state, topics, settings.offset_metadata_bytes)
-        });
+        let (mut codes, offsets) = shared.sort(topics).await;
         if offsets.is_empty() {
             return codes;
         }
@@ -64,17 +54,8 @@ impl Groups {
                     offsets,
                     at: shared.clock.now(),
                 });
-                match timeout(COMMIT_DEADLINE, shared.metadata.propose(command)).await {
-                    Ok(Ok(applied)) => match applied.outcome {
-                        Outcome::Refused(refusal) => refusal.code,
-                        _ => ErrorCode::None,
-                    },
-                    Ok(Err(error)) => {
-                        debug!(%error, "offsets of a transaction are not noted, or it is not known");
-                        ErrorCode::CoordinatorNotAvailable
-                    }
-                    Err(_) => ErrorCode::CoordinatorNotAvailable,
-                }
+                let noted = proposal::outcome(&shared.metadata, command, COMMIT_DEADLINE);
+                noted.await.err().unwrap_or(ErrorCode::None)
             }
             Err(code) => code,
         };

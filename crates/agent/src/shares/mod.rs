@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fetch::Fetch;
 use crate::freshness::Freshness;
 use crate::groups::{GroupListing, GroupState};
+use crate::proposal;
 use crate::registration::Registration;
 use crate::task::ended;
 use crate::topics::Topics;
@@ -444,17 +445,7 @@ impl Shared {
     }
 
     async fn propose(&self, command: Command) -> Result<Outcome, ErrorCode> {
-        match timeout(COMMAND_DEADLINE, self.metadata.propose(command)).await {
-            Ok(Ok(applied)) => match applied.outcome {
-                Outcome::Refused(refusal) => Err(refusal.code),
-                outcome => Ok(outcome),
-            },
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a share group's command was not done, or it is not known");
-                Err(ErrorCode::CoordinatorNotAvailable)
-            }
-            Err(_) => Err(ErrorCode::CoordinatorNotAvailable),
-        }
+        proposal::outcome(&self.metadata, command, COMMAND_DEADLINE).await
     }
 
     /// Ends sessions that are over, and forgets groups that others coordinate.

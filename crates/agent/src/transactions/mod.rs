@@ -13,16 +13,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_cluster::{Metadata, ProposeError};
+use alluvium_cluster::Metadata;
 use alluvium_metadata::{
     AddToTransaction, Command, EndTransaction, EndedBy, IdleTransactionalId, InitTransactions,
     Outcome, ProducerEpoch, State, Transaction, TransactionStatus,
 };
 use alluvium_types::{Clock, ErrorCode, Millis, TopicPartition};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::proposal;
 use crate::registration::Registration;
 use crate::task::ended;
 use crate::topics::Topics;
@@ -198,18 +199,7 @@ impl Shared {
     }
 
     async fn propose(&self, command: Command) -> Result<Outcome, ErrorCode> {
-        match timeout(COMMAND_DEADLINE, self.metadata.propose(command)).await {
-            Ok(Ok(applied)) => match applied.outcome {
-                Outcome::Refused(refusal) => Err(refusal.code),
-                outcome => Ok(outcome),
-            },
-            // It may have been done: whoever asks again is told what it was told then.
-            Ok(Err(ProposeError::TimedOut)) | Err(_) => Err(ErrorCode::CoordinatorNotAvailable),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a transaction's command was not done");
-                Err(ErrorCode::CoordinatorNotAvailable)
-            }
-        }
+        proposal::outcome(&self.metadata, command, COMMAND_DEADLINE).await
     }
 
     /// Ids of which this agent is the coordinator.
