@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alluvium_agent::Agent;
 use alluvium_agent::produce::{Acks, PartitionRecords, Pending};
+use alluvium_metadata::InTransaction;
 use alluvium_protocol::produce::ProduceResult;
 use alluvium_types::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -85,7 +86,8 @@ async fn carry(ends: Ends, mut asked: mpsc::UnboundedReceiver<(Vec<PartitionReco
             is_certain = caught_up.is_some_and(|caught_up| caught_up.is_ok());
         }
         let turn = if is_certain || records.iter().all(known) {
-            Turn::Submitted(connection.submit_with(records, ends.acks))
+            // It is of no consequence for batches outside transactions.
+            Turn::Submitted(connection.submit_in(records, ends.acks, InTransaction::Joins))
         } else {
             Turn::Refused(records.len())
         };
