@@ -21,8 +21,6 @@ impl Shared {
     ) -> Result<(), ErrorCode> {
         let starts: Vec<_> = self.metadata.read(|state| {
             let known = state.group(group).map(|group| &group.shares);
-            let from_earliest = self.topics.broker(state, "group.share.auto.offset.reset");
-            let from_earliest = from_earliest.as_deref() == Some("earliest");
             let is_new =
                 |place: &TopicPartition| !known.is_some_and(|known| known.contains_key(place));
             places
@@ -31,12 +29,7 @@ impl Shared {
                 .filter(is_new)
                 .filter_map(|place| {
                     let partition = state.partition(place)?;
-                    let start = if from_earliest {
-                        partition.log_start()
-                    } else {
-                        partition.high_watermark()
-                    };
-                    Some((place, start))
+                    Some((place, partition.high_watermark()))
                 })
                 .collect()
         });

@@ -7,9 +7,11 @@ pub(super) const STORE_SYNC: &str = "every batch is durable before it is acknowl
 pub(super) const REMOTE: &str = "all records are in the object store, there is no second tier";
 pub(super) const LEVELS: &str = "each codec's usual level is used";
 pub(super) const RETENTION_CHECK: &str = "use compaction.retention_interval";
-pub(super) const TRANSACTIONS: &str = "there are no transactions yet";
+pub(super) const TRANSACTIONS: &str =
+    "transactions lie in the metadata quorum and end in one step, so there is nothing to be set";
+pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum, and groups have no settings of their own yet";
 pub(super) const NEW_GROUPS: &str =
-    "only the classic group protocol is served, which every client speaks";
+    "consumer groups are of the classic protocol, which every client speaks";
 pub(super) const OFFSETS_IN_METADATA: &str =
     "committed offsets live in the metadata, not in a topic";
 pub(super) const THREADS: &str = "work runs as tasks on one thread per processor";

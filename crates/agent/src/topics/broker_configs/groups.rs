@@ -1,7 +1,7 @@
 //! Groups and committed offsets.
 
 use crate::topics::definition::{Definition, Rule, boolean, int, list, long, short, string};
-use crate::topics::reasons::{NEW_GROUPS, OFFSETS_IN_METADATA, PURGATORY, THREADS};
+use crate::topics::reasons::{NEW_GROUPS, OFFSETS_IN_METADATA, PURGATORY, SHARE_GROUPS, THREADS};
 
 const MAX: &str = "2147483647";
 
@@ -107,78 +107,78 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("group.share.assignment.interval.ms", "1000")
         .at_least(0.0)
         .dynamic()
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     list("group.share.assignors", "simple")
         .rule(Rule::Distinct)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     boolean("group.share.assignor.offload.enable", "true")
         .dynamic()
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.delivery.count.limit", "5")
         .rule(Rule::Between(2.0, 10.0))
-        .no_effect(NEW_GROUPS),
+        .doc("How often a record of a share group is delivered at most."),
     int("group.share.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("How often members of share groups give a sign of life, in milliseconds."),
     int("group.share.initialize.retry.interval.ms", "30000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.assignment.interval.ms", "15000")
         .at_least(0.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.delivery.count.limit", "10")
         .rule(Rule::Between(5.0, 25.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.heartbeat.interval.ms", "15000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.partition.max.record.locks", "4000")
         .rule(Rule::Between(2_000.0, 10_000.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.record.lock.duration.ms", "60000")
         .rule(Rule::Between(30_000.0, 3_600_000.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.session.timeout.ms", "60000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.share.sessions", "2000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.max.size", "200")
         .rule(Rule::Between(1.0, 1000.0))
-        .no_effect(NEW_GROUPS),
+        .doc("Most members of one share group."),
     int("group.share.min.assignment.interval.ms", "0")
         .at_least(0.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.min.delivery.count.limit", "2")
         .rule(Rule::Between(2.0, 5.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.min.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.min.partition.max.record.locks", "100")
         .rule(Rule::Between(100.0, 2_000.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.min.record.lock.duration.ms", "15000")
         .rule(Rule::Between(1_000.0, 30_000.0))
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.min.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .no_effect(SHARE_GROUPS),
     int("group.share.partition.max.record.locks", "2000")
         .rule(Rule::Between(100.0, 10_000.0))
-        .no_effect(NEW_GROUPS),
+        .doc("Records of a partition between the first that is not done and the last that was acquired, most."),
     string(
         "group.share.persister.class.name",
         "org.apache.kafka.server.share.persister.DefaultStatePersister",
     )
-    .no_effect(NEW_GROUPS),
+    .no_effect(SHARE_GROUPS),
     int("group.share.record.lock.duration.ms", "30000")
         .rule(Rule::Between(1_000.0, 3_600_000.0))
-        .no_effect(NEW_GROUPS),
+        .doc("For how long a record belongs to the member that acquired it, in milliseconds."),
     int("group.share.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("After how long without a sign a member of a share group has left, in milliseconds."),
     int("share.coordinator.append.linger.ms", "-1")
         .at_least(-1.0)
         .no_effect(NEW_GROUPS),

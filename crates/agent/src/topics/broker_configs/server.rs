@@ -116,19 +116,19 @@ pub(super) const CONFIGS: &[Definition] = &[
         "10000",
     )
     .at_least(1.0)
-    .not_yet(TRANSACTIONS),
+    .no_effect(TRANSACTIONS),
     int("transaction.max.timeout.ms", "900000")
         .at_least(1.0)
-        .not_yet(TRANSACTIONS),
+        .doc("Longest time-out that a transactional producer may ask for, in milliseconds."),
     boolean("transaction.partition.verification.enable", "true")
         .dynamic()
-        .not_yet(TRANSACTIONS),
+        .no_effect(TRANSACTIONS),
     int(
         "transaction.remove.expired.transaction.cleanup.interval.ms",
         "3600000",
     )
     .at_least(1.0)
-    .not_yet(TRANSACTIONS),
+    .no_effect(TRANSACTIONS),
     int("transaction.state.log.load.buffer.size", "5242880")
         .at_least(1.0)
         .no_effect(TRANSACTIONS),
@@ -144,10 +144,11 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("transaction.state.log.segment.bytes", "104857600")
         .at_least(1.0)
         .no_effect(TRANSACTIONS),
-    boolean("transaction.two.phase.commit.enable", "false").not_yet(TRANSACTIONS),
+    boolean("transaction.two.phase.commit.enable", "false")
+        .not_yet("two-phase commit is not served"),
     int("transactional.id.expiration.ms", "604800000")
         .at_least(1.0)
-        .not_yet(TRANSACTIONS),
+        .doc("When a transactional id that is not used is forgotten, in milliseconds."),
     // Quotas.
     int("quota.window.num", "11").at_least(1.0).not_yet(QUOTAS),
     int("quota.window.size.seconds", "1")
