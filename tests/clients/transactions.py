@@ -90,14 +90,14 @@ def fenced():
 
 
 def timed_out():
-    sender = producer("slow", **{"transaction.timeout.ms": 2000})
+    sender = producer("slow", **{"transaction.timeout.ms": 8000})
     sender.begin_transaction()
     send(sender, "slow", ["slow-0", "slow-1"])
     # Others may go on once it was aborted.
     other = Producer({"bootstrap.servers": ADDRESS})
     send(other, "slow", ["other-0", "other-1"])
     before = everything("slow", "read_committed")
-    time.sleep(6)
+    time.sleep(12)
     after = everything("slow", "read_committed")
     try:
         sender.commit_transaction(30)

@@ -124,20 +124,6 @@ impl Transactions {
         groups: Vec<String>,
     ) -> Result<(), ErrorCode> {
         let shared = &self.shared;
-        let holds_all = |state: &State| {
-            state.transaction(id).is_some_and(|known| {
-                known.producer == producer
-                    && known.status == TransactionStatus::Ongoing
-                    && partitions
-                        .iter()
-                        .all(|place| known.partitions.contains(place))
-                    && groups.iter().all(|group| known.groups.contains(group))
-            })
-        };
-        // A view that lags may miss an end, but not one that this producer was told of.
-        if shared.metadata.read(holds_all) {
-            return Ok(());
-        }
         let command = Command::AddToTransaction(AddToTransaction {
             transactional_id: id.to_owned(),
             producer,
