@@ -2,6 +2,7 @@
 
 mod cluster;
 mod configs;
+mod consumers;
 mod data;
 mod groups;
 mod membership;
@@ -19,7 +20,7 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
     (configs::KEYS, configs::cases),
@@ -27,6 +28,7 @@ const SUITES: [Suite; 9] = [
     (membership::KEYS, membership::cases),
     (cluster::KEYS, cluster::cases),
     (quorum::KEYS, quorum::cases),
+    (consumers::KEYS, consumers::cases),
     (shares::KEYS, shares::cases),
     (transactions::KEYS, transactions::cases),
 ];
@@ -83,6 +85,11 @@ fn quorum_in_every_version() {
 #[test]
 fn transactions_in_every_version() {
     run(&transactions::cases(), transactions::KEYS);
+}
+
+#[test]
+fn consumer_groups_of_the_newer_protocol_in_every_version() {
+    run(&consumers::cases(), consumers::KEYS);
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(super) const TRANSACTIONS: &str =
     "transactions lie in the metadata quorum and end in one step, so there is nothing to be set";
 pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum, and groups have no settings of their own yet";
 pub(super) const NEW_GROUPS: &str =
-    "consumer groups are of the classic protocol, which every client speaks";
+    "a coordinator deals partitions out at once, whenever members or topics change";
 pub(super) const OFFSETS_IN_METADATA: &str =
     "committed offsets live in the metadata, not in a topic";
 pub(super) const THREADS: &str = "work runs as tasks on one thread per processor";

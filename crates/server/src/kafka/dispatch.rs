@@ -91,6 +91,12 @@ const COLD: &[(i16, &str, Handler)] = &[
     (65, "DescribeTransactions", cold!(describe_transactions)),
     (66, "ListTransactions", cold!(list_transactions)),
     (
+        68,
+        "ConsumerGroupHeartbeat",
+        cold!(consumer_group_heartbeat),
+    ),
+    (69, "ConsumerGroupDescribe", cold!(consumer_group_describe)),
+    (
         75,
         "DescribeTopicPartitions",
         cold!(describe_topic_partitions),
