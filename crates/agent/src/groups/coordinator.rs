@@ -5,6 +5,8 @@
 //! generation is applied before the next generation is written, so no member of that generation can
 //! be told its assignment, and read its offsets, before the last commits of the one before it.
 
+mod forgetting;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -12,9 +14,12 @@ use alluvium_metadata::{
     AgentOrigin, Command, CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup,
 };
 use alluvium_types::hash::HashSet;
-use alluvium_types::{ErrorCode, Millis};
+use alluvium_types::{ErrorCode, Millis, TopicPartition};
 use tracing::warn;
 
+#[cfg(test)]
+pub(crate) use self::forgetting::Forgotten;
+pub(crate) use self::forgetting::sort as sort_forgotten;
 use super::group::{Env, Group, Phase};
 use super::member::Waiter;
 use super::offsets::commit_bytes;
@@ -393,6 +398,23 @@ impl Coordinator {
                         group,
                         waiter,
                         _lease: lease,
+                    });
+                }
+                Work::Forget {
+                    group,
+                    partitions,
+                    waiter,
+                } => {
+                    bytes += partitions.len() * size_of::<TopicPartition>();
+                    commands.push(Command::RemoveOffsets {
+                        origin,
+                        group: group.clone(),
+                        partitions,
+                    });
+                    done.push(Done::Commit {
+                        group,
+                        waiter,
+                        _lease: None,
                     });
                 }
                 Work::Delete { group, waiter } => {

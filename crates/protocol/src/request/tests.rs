@@ -66,6 +66,7 @@ macro_rules! cold_path {
             DeleteShareGroupOffsetsRequest,
             DeleteShareGroupOffsetsResponse
         );
+        $each!(OffsetDeleteRequest, OffsetDeleteResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };

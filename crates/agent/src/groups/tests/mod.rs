@@ -1,5 +1,6 @@
 //! The plain state machine, with time and durability in the test's hands.
 
+mod forgetting;
 mod membership;
 mod random;
 mod rebalances;
@@ -59,6 +60,9 @@ impl Quorum {
             Command::RemoveGroup { group, .. } => {
                 self.log.push("delete".into());
                 self.groups.remove(&group);
+            }
+            Command::RemoveOffsets { partitions, .. } => {
+                self.log.push(format!("forget {}", partitions.len()));
             }
             other => panic!("groups do not propose {other:?}"),
         }
