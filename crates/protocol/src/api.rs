@@ -78,6 +78,7 @@ pub const SERVED: &[ServedApi] = &[
     ServedApi::new(37, "CreatePartitions", 0, 3),
     ServedApi::new(42, "DeleteGroups", 0, 2),
     ServedApi::new(44, "IncrementalAlterConfigs", 0, 1),
+    ServedApi::new(47, "OffsetDelete", 0, 0),
     ServedApi::new(55, "DescribeQuorum", 0, 2),
     ServedApi::new(60, "DescribeCluster", 0, 2),
     ServedApi::new(61, "DescribeProducers", 0, 0),

@@ -275,7 +275,7 @@ fn describe() -> Case {
             assert_eq!(group.group_epoch, group.assignment_epoch);
             let member = &group.members[0];
             assert_eq!(&*member.member_id, "m");
-            assert_eq!(member.subscribed_topic_names, [TOPIC]);
+            assert_eq!(member.subscribed_topic_names, [TOPIC.into()]);
             let assigned = &member.assignment.topic_partitions[0];
             assert_eq!(&*assigned.topic_name, TOPIC);
             assert_eq!(assigned.partitions, [0, 1, 2]);

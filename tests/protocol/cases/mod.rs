@@ -1,5 +1,6 @@
 //! Every API in every version. Several tests, so that they run side by side.
 
+mod admin;
 mod cluster;
 mod configs;
 mod consumers;
@@ -20,7 +21,8 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
+    (admin::KEYS, admin::cases),
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
     (configs::KEYS, configs::cases),
@@ -80,6 +82,11 @@ fn cluster_in_every_version() {
 #[test]
 fn quorum_in_every_version() {
     run(&quorum::cases(), quorum::KEYS);
+}
+
+#[test]
+fn administration_in_every_version() {
+    run(&admin::cases(), admin::KEYS);
 }
 
 #[test]

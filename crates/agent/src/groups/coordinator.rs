@@ -6,6 +6,7 @@
 //! be told its assignment, and read its offsets, before the last commits of the one before it.
 
 mod consumers;
+mod forgetting;
 mod remembered;
 mod writes;
 
@@ -17,6 +18,9 @@ use alluvium_types::hash::HashSet;
 use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
+#[cfg(test)]
+pub(crate) use self::forgetting::Forgotten;
+pub(crate) use self::forgetting::sort as sort_forgotten;
 pub(crate) use self::remembered::{Durable, Remembered};
 use super::consumer::{Catalog, ConsumerGroup};
 use super::group::{Env, Group, Phase};

@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::{AgentOrigin, Group, OffsetCommit, State};
-use alluvium_types::{AgentId, Clock, ErrorCode, Millis};
+use alluvium_types::{AgentId, Clock, ErrorCode, Millis, PartitionIndex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -378,6 +378,43 @@ impl Groups {
             Ok(()) => answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable),
             Err(code) => code,
         }
+    }
+
+    /// Has a group forget committed offsets. One code for every topic, which holds for all of its
+    /// partitions: those that the members read keep theirs. What was not committed is no error.
+    ///
+    /// # Errors
+    /// What is wrong with the whole request.
+    pub async fn delete_offsets(
+        &self,
+        group: &str,
+        topics: Vec<(String, Vec<PartitionIndex>)>,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let shared = &self.shared;
+        let barrier = shared.freshness.current().await;
+        barrier.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+        let (mut codes, known) = shared
+            .metadata
+            .read(|state| coordinator::sort_forgotten(state, topics));
+        if known.is_empty() {
+            return Ok(codes);
+        }
+        let (places, known): (Vec<usize>, Vec<_>) = known.into_iter().unzip();
+        let (waiter, answer) = Waiter::new();
+        let queued = shared.on(group, false, |coordinator, _| {
+            coordinator.forget_offsets(group, known, waiter, &shared.metadata)
+        });
+        let are_read = queued.await??;
+        match answer.await.unwrap_or(ErrorCode::CoordinatorNotAvailable) {
+            ErrorCode::None => {}
+            code => return Err(code),
+        }
+        for (place, is_read) in places.into_iter().zip(are_read) {
+            if let Some(code) = codes.get_mut(place).filter(|_| is_read) {
+                *code = ErrorCode::GroupSubscribedToTopic;
+            }
+        }
+        Ok(codes)
     }
 
     /// Lets go of what other agents are to coordinate, as the view says.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alluvium_metadata::OffsetCommit;
-use alluvium_types::ErrorCode;
+use alluvium_types::{ErrorCode, TopicPartition};
 
 use super::consumer::{ConsumerAnswer, ConsumerMembership, GroupChange};
 use super::member::Waiter;
@@ -31,12 +31,18 @@ pub(crate) enum Work {
         group: Arc<str>,
         waiter: Waiter<ErrorCode>,
     },
+    /// Committed offsets that go.
+    Forget {
+        group: String,
+        partitions: Vec<TopicPartition>,
+        waiter: Waiter<ErrorCode>,
+    },
 }
 
 impl Work {
     pub(crate) fn group(&self) -> &str {
         match self {
-            Self::Commit { group, .. } => group,
+            Self::Commit { group, .. } | Self::Forget { group, .. } => group,
             Self::Record(group) | Self::Consumer { group, .. } | Self::Delete { group, .. } => {
                 group
             }
@@ -46,7 +52,9 @@ impl Work {
     /// Tells whoever waits for it that it is not done.
     pub(crate) fn refuse(self, code: ErrorCode) {
         match self {
-            Self::Commit { waiter, .. } | Self::Delete { waiter, .. } => waiter.answer(code),
+            Self::Commit { waiter, .. }
+            | Self::Delete { waiter, .. }
+            | Self::Forget { waiter, .. } => waiter.answer(code),
             Self::Consumer { told, .. } => told.into_iter().for_each(|told| told.refuse(code)),
             Self::Record(_) => {}
         }

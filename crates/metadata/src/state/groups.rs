@@ -271,6 +271,11 @@ pub(super) fn delete_offsets(
         for partition in partitions {
             group.offsets.remove(partition);
         }
+        // What open transactions would commit there goes, too.
+        group.pending.retain(|_, offsets| {
+            offsets.retain(|place, _| !partitions.contains(place));
+            !offsets.is_empty()
+        });
         group.offsets.len() < before
     });
     if any {

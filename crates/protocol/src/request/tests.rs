@@ -71,6 +71,7 @@ macro_rules! cold_path {
             DeleteShareGroupOffsetsRequest,
             DeleteShareGroupOffsetsResponse
         );
+        $each!(OffsetDeleteRequest, OffsetDeleteResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };

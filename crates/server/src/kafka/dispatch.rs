@@ -85,6 +85,7 @@ const COLD: &[(i16, &str, Handler)] = &[
         "IncrementalAlterConfigs",
         cold!(incremental_alter_configs),
     ),
+    (47, "OffsetDelete", cold!(offset_delete)),
     (55, "DescribeQuorum", cold!(describe_quorum)),
     (60, "DescribeCluster", cold!(describe_cluster)),
     (61, "DescribeProducers", cold!(describe_producers)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use alluvium_metadata::{
     AgentOrigin, ChangeConsumerGroup, Command, CommitOffsets, GroupMember, GroupRecord, PutGroup,
 };
-use alluvium_types::{ErrorCode, Millis};
+use alluvium_types::{ErrorCode, Millis, TopicPartition};
 
 use super::super::group::Phase;
 use super::super::offsets::commit_bytes;
@@ -85,6 +85,23 @@ impl Coordinator {
                         at,
                     }));
                     done.push(Done::Consumer { group, told });
+                }
+                Work::Forget {
+                    group,
+                    partitions,
+                    waiter,
+                } => {
+                    bytes += partitions.len() * size_of::<TopicPartition>();
+                    commands.push(Command::RemoveOffsets {
+                        origin,
+                        group: group.clone(),
+                        partitions,
+                    });
+                    done.push(Done::Commit {
+                        group,
+                        waiter,
+                        _lease: None,
+                    });
                 }
                 Work::Delete { group, waiter } => {
                     commands.push(Command::RemoveGroup {

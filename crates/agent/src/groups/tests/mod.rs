@@ -1,6 +1,7 @@
 //! The plain state machine, with time and durability in the test's hands.
 
 mod consumers;
+mod forgetting;
 mod membership;
 mod random;
 mod rebalances;
@@ -78,6 +79,9 @@ impl Quorum {
             Command::RemoveGroup { group, .. } => {
                 self.log.push("delete".into());
                 self.groups.remove(&group);
+            }
+            Command::RemoveOffsets { partitions, .. } => {
+                self.log.push(format!("forget {}", partitions.len()));
             }
             other => panic!("groups do not propose {other:?}"),
         }

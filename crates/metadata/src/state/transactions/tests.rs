@@ -403,3 +403,19 @@ fn a_restored_cluster_has_aborted_what_was_open_and_fenced_its_producers() {
     let snapshot = cluster.state.to_snapshot();
     assert_eq!(State::from_snapshot(&snapshot).unwrap(), cluster.state);
 }
+
+#[test]
+fn offsets_that_are_deleted_are_not_committed_by_an_open_transaction() {
+    let mut cluster = Cluster::new(1);
+    cluster.apply(claim(ORIGIN, "g"));
+    let one = init(&mut cluster, "one");
+    assert_eq!(commit(&mut cluster, one, true, 3), Outcome::Done);
+    let forget = Command::RemoveOffsets {
+        origin: ORIGIN,
+        group: "g".to_owned(),
+        partitions: vec![part(0)],
+    };
+    assert_eq!(cluster.apply(forget), Outcome::Done);
+    finish(&mut cluster, "one", one, true, EndedBy::Producer);
+    assert_eq!(committed(&cluster), None);
+}

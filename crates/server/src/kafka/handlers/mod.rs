@@ -45,6 +45,7 @@ pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 mod nearer;
 pub(crate) mod offset_commit;
+pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
