@@ -15,6 +15,8 @@ use crate::testing::{
 };
 use crate::*;
 
+mod named_configs;
+
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests-data")
