@@ -7,21 +7,29 @@ use kafka_protocol::messages::{
     alter_configs_request as replacing, incremental_alter_configs_request as incremental,
 };
 
+use super::group_configs;
 use crate::codes::*;
 use crate::table::{Case, case};
 use crate::wire::text;
 use crate::world::{NOWHERE, TOPIC, World};
 
-pub(super) const KEYS: &[i16] = &[32, 33, 44];
+pub(super) const KEYS: &[i16] = &[32, 33, 44, 74];
 
 const OF_TOPIC: i8 = 2;
 const OF_BROKER: i8 = 4;
 
 pub(super) fn cases() -> Vec<Case> {
-    [describe_cases(), replace_cases(), incremental_cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        describe_cases(),
+        replace_cases(),
+        incremental_cases(),
+        group_configs::alter_cases(),
+        group_configs::describe_cases(),
+        group_configs::list_cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn resource(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {

@@ -4,6 +4,7 @@ mod admin;
 mod cluster;
 mod configs;
 mod data;
+mod group_configs;
 mod groups;
 mod membership;
 mod offsets;

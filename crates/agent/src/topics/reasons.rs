@@ -9,7 +9,9 @@ pub(super) const LEVELS: &str = "each codec's usual level is used";
 pub(super) const RETENTION_CHECK: &str = "use compaction.retention_interval";
 pub(super) const TRANSACTIONS: &str =
     "transactions lie in the metadata quorum and end in one step, so there is nothing to be set";
-pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum, and groups have no settings of their own yet";
+pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum";
+pub(super) const ASSIGNMENT_AT_ONCE: &str = "partitions are dealt out when members come and go";
+pub(super) const GROUP_PROTOCOLS: &str = "groups of this protocol are not served yet";
 pub(super) const NEW_GROUPS: &str =
     "consumer groups are of the classic protocol, which every client speaks";
 pub(super) const OFFSETS_IN_METADATA: &str =

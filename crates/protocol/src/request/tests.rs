@@ -67,6 +67,7 @@ macro_rules! cold_path {
             DeleteShareGroupOffsetsResponse
         );
         $each!(OffsetDeleteRequest, OffsetDeleteResponse);
+        $each!(ListConfigResourcesRequest, ListConfigResourcesResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };

@@ -91,6 +91,7 @@ const COLD: &[(i16, &str, Handler)] = &[
     (61, "DescribeProducers", cold!(describe_producers)),
     (65, "DescribeTransactions", cold!(describe_transactions)),
     (66, "ListTransactions", cold!(list_transactions)),
+    (74, "ListConfigResources", cold!(list_config_resources)),
     (
         75,
         "DescribeTopicPartitions",
@@ -123,9 +124,9 @@ const COLD: &[(i16, &str, Handler)] = &[
 /// is one, for it may create topics.
 const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 24, 26, 33, 37, 44];
 
-/// Requests of administrators that name topics: they may have made or altered them through another
-/// agent a moment ago.
-const NAME_TOPICS: &[i16] = &[20, 21, 32, 33, 37, 44];
+/// Requests of administrators about what they may have made or altered through another agent a moment
+/// ago.
+const OF_ADMINISTRATORS: &[i16] = &[20, 21, 32, 33, 37, 44, 74];
 
 /// How long they wait for the view to be brought up to date; then it is taken as it is.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -163,7 +164,7 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
         key => match COLD.iter().find(|(served, ..)| *served == key) {
             Some((_, _, handler)) => {
                 let context = session.context(request);
-                if NAME_TOPICS.contains(&key) {
+                if OF_ADMINISTRATORS.contains(&key) {
                     let _ = tokio::time::timeout(CATCH_UP, context.agent.current()).await;
                 }
                 handler(&context, request).await

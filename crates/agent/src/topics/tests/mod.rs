@@ -4,6 +4,7 @@ mod alter;
 mod create;
 mod describe;
 mod documentation;
+mod groups;
 mod policies;
 mod statics;
 

@@ -118,6 +118,11 @@ pub(super) async fn alter(
                 .alter_cluster(metadata, alterations, replace, validate_only)
                 .await
         }
+        Resource::Group => {
+            topics
+                .alter_group(metadata, name, alterations, replace, validate_only)
+                .await
+        }
         // Every setting that can be changed while running is the cluster's: to take a change for
         // one broker and give it to all would be worse than to refuse it.
         Resource::Broker => Err(refuse(

@@ -37,6 +37,7 @@ pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leader_epoch;
 pub(crate) mod leave_group;
+pub(crate) mod list_config_resources;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod list_transactions;
