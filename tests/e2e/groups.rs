@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::support::{
-    Server, client, has_kcat, kafka_tool, kafka_tools, kcat, python, signal, wait_until,
+    Server, ServerOptions, client, has_kcat, kafka_tool, kafka_tools, kcat, python, signal,
+    wait_until,
 };
 
 struct Member {
@@ -19,7 +20,16 @@ struct Member {
 
 impl Member {
     fn join(python: &Path, address: &str) -> Self {
-        let mut child = client(python, "member.py", &[address, "shared", "sharers"])
+        Self::with("member.py", python, address)
+    }
+
+    /// A member of the newer consumer protocol (KIP-848).
+    fn newer(python: &Path, address: &str) -> Self {
+        Self::with("newer_member.py", python, address)
+    }
+
+    fn with(program: &str, python: &Path, address: &str) -> Self {
+        let mut child = client(python, program, &[address, "shared", "sharers"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -165,6 +175,86 @@ fn three_members_share_lose_one_share_again_and_a_fresh_one_goes_on() {
         .flat_map(|partition| [(partition, 15), (partition, 16)])
         .collect();
     assert_eq!(read, expected, "it goes on from the commit");
+    fresh.leave();
+}
+
+/// What Kafka's tool says of the group.
+fn described(class_path: &str, address: &str, what: &[&str]) -> String {
+    let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let mut arguments = vec!["--bootstrap-server", address, "--describe"];
+    arguments.extend(["--group", "sharers"]);
+    arguments.extend(what);
+    kafka_tool(class_path, class, &arguments)
+}
+
+#[test]
+fn a_group_goes_over_to_the_newer_protocol_member_by_member_and_back() {
+    let (Some(python), Some(class_path)) = (python(), kafka_tools()) else {
+        return;
+    };
+    if !has_kcat() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = ServerOptions::new(&dir.path().join("data"))
+        .set("group.consumer.session.timeout.ms=6000")
+        .set("group.consumer.heartbeat.interval.ms=300");
+    let server = Server::start(options);
+    let address = server.address();
+    server.tool(&["topic", "create", "shared", "--partitions", "6"]);
+    let classic = Member::join(&python, &address);
+    wait_until("one to own all", || classic.owned().len() == 6);
+    produce(&server, 10);
+    wait_until("sixty records to be read", || {
+        classic.read.lock().unwrap().len() == 60
+    });
+
+    let mut members = vec![classic];
+    members.extend((0..2).map(|_| Member::newer(&python, &address)));
+    wait_until("three members to own two partitions each", || {
+        shared(&members, 2)
+    });
+    let text = described(&class_path, &address, &["--state"]);
+    assert!(
+        text.contains("Stable") && text.contains("uniform"),
+        "{text}"
+    );
+    let text = described(&class_path, &address, &["--members", "--verbose"]);
+    assert!(text.contains("UPGRADED") && text.contains("true"), "{text}");
+
+    let mut lost = members.pop().unwrap();
+    assert!(lost.child.try_wait().unwrap().is_none());
+    lost.child.kill().unwrap();
+    lost.child.wait().unwrap();
+    wait_until("two members to own three partitions each", || {
+        shared(&members, 3)
+    });
+    members.pop().unwrap().leave();
+    wait_until("the classic member to own all again", || {
+        members[0].owned().len() == 6
+    });
+    produce(&server, 5);
+    wait_until("what is new to be read", || {
+        members[0].read.lock().unwrap().len() >= 90
+    });
+    members.pop().unwrap().leave();
+
+    // Nobody is there: the next to come decides.
+    produce(&server, 2);
+    assert_eq!(lags(&described(&class_path, &address, &[])), vec![2; 6]);
+    let fresh = Member::newer(&python, &address);
+    wait_until("the fresh member to read what is new", || {
+        fresh.read.lock().unwrap().len() >= 12
+    });
+    let mut read = fresh.read.lock().unwrap().clone();
+    read.sort_unstable();
+    let expected: Vec<(i32, i64)> = (0..6)
+        .flat_map(|partition| [(partition, 15), (partition, 16)])
+        .collect();
+    assert_eq!(read, expected, "it goes on from the commit");
+    wait_until("its commit", || {
+        lags(&described(&class_path, &address, &[])) == vec![0; 6]
+    });
     fresh.leave();
 }
 

@@ -1,6 +1,7 @@
 //! What can be asked of the state machine, and what it answers. The same values are the client
 //! call, the RPC body, the Raft log entry and the input of `apply`: there are no mirrors.
 
+mod consumer;
 mod group;
 mod shares;
 mod stamp;
@@ -16,6 +17,9 @@ use alluvium_types::{
 
 use crate::runs::JournalChunkId;
 
+pub use consumer::{
+    ChangeConsumerGroup, ClassicProtocol, ConsumerGroupRecord, ConsumerMember, Partitions,
+};
 pub use group::{CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup};
 pub use shares::{
     AcknowledgeKind, Acknowledgements, Acquired, ShareAcknowledge, ShareAcquire, ShareBegin,
@@ -176,6 +180,8 @@ pub enum Command {
     ShareRelease(ShareRelease),
     /// A share group goes on from other offsets.
     ShareReset(ShareReset),
+    /// Members of a consumer group of the newer protocol come, change or go.
+    ChangeConsumerGroup(ChangeConsumerGroup),
 }
 
 /// See [`Command::AnnounceAgent`].

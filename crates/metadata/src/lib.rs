@@ -37,11 +37,12 @@ mod tests;
 
 pub use command::{
     AcknowledgeKind, Acknowledgements, Acquired, AddToTransaction, AdvanceLogStart, AgentOrigin,
-    AnnounceAgent, BatchOutcome, BatchStamp, Change, ChunkRun, Command, CommitOffsets,
-    CommitTransactionOffsets, Compact, CompactStretch, CompactedObject, CompactedPlace,
-    CompactedRun, ConfigChange, ConfigOp, ConfigTarget, CreateTopic, EndTransaction, EndedBy,
-    GroupMember, GroupRecord, IdleTransactionalId, InTransaction, InitTransactions, JournalCopy,
-    Location, OffsetCommit, Outcome, PartitionSequenced, ProducerEpoch, ProducerStamp, PutGroup,
+    AnnounceAgent, BatchOutcome, BatchStamp, Change, ChangeConsumerGroup, ChunkRun,
+    ClassicProtocol, Command, CommitOffsets, CommitTransactionOffsets, Compact, CompactStretch,
+    CompactedObject, CompactedPlace, CompactedRun, ConfigChange, ConfigOp, ConfigTarget,
+    ConsumerGroupRecord, ConsumerMember, CreateTopic, EndTransaction, EndedBy, GroupMember,
+    GroupRecord, IdleTransactionalId, InTransaction, InitTransactions, JournalCopy, Location,
+    OffsetCommit, Outcome, PartitionSequenced, Partitions, ProducerEpoch, ProducerStamp, PutGroup,
     Refusal, RegisterAgent, Sequence, Settle, SettleRun, ShareAcknowledge, ShareAcquire,
     ShareBegin, ShareRelease, ShareReset, ShareTerms,
 };

@@ -84,6 +84,8 @@ pub const SERVED: &[ServedApi] = &[
     ServedApi::new(61, "DescribeProducers", 0, 0),
     ServedApi::new(65, "DescribeTransactions", 0, 0),
     ServedApi::new(66, "ListTransactions", 0, 1),
+    ServedApi::new(68, "ConsumerGroupHeartbeat", 0, 1),
+    ServedApi::new(69, "ConsumerGroupDescribe", 0, 1),
     ServedApi::new(74, "ListConfigResources", 0, 1),
     ServedApi::new(75, "DescribeTopicPartitions", 0, 0),
     ServedApi::new(76, "ShareGroupHeartbeat", 1, 1),

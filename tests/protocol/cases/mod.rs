@@ -3,6 +3,7 @@
 mod admin;
 mod cluster;
 mod configs;
+mod consumers;
 mod data;
 mod group_configs;
 mod groups;
@@ -21,7 +22,7 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
     (admin::KEYS, admin::cases),
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
@@ -30,6 +31,7 @@ const SUITES: [Suite; 10] = [
     (membership::KEYS, membership::cases),
     (cluster::KEYS, cluster::cases),
     (quorum::KEYS, quorum::cases),
+    (consumers::KEYS, consumers::cases),
     (shares::KEYS, shares::cases),
     (transactions::KEYS, transactions::cases),
 ];
@@ -91,6 +93,11 @@ fn administration_in_every_version() {
 #[test]
 fn transactions_in_every_version() {
     run(&transactions::cases(), transactions::KEYS);
+}
+
+#[test]
+fn consumer_groups_of_the_newer_protocol_in_every_version() {
+    run(&consumers::cases(), consumers::KEYS);
 }
 
 #[test]

@@ -193,7 +193,7 @@ async fn commit(agent: &Agent, group: &str, joined: Option<&Joined>, offset: i64
 }
 
 async fn committed(agent: &Agent, group: &str) -> Result<Option<i64>, ErrorCode> {
-    let fetched = agent.groups.fetch_offsets(group, None).await?;
+    let fetched = agent.groups.fetch_offsets(group, None, None).await?;
     Ok(fetched.first().map(|topic| topic.partitions[0].offset))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_metadata::{AgentOrigin, Command, GroupRecord, Outcome, State};
+use alluvium_metadata::{AgentOrigin, Command, Group, Outcome, State};
 use alluvium_types::{ErrorCode, Millis};
 use tracing::{debug, info, warn};
 
@@ -170,21 +170,21 @@ impl Shared {
             if at.origin != origin || !at.is_valid || coordinator.is_closed() {
                 return;
             }
-            let record = self.metadata.read(|state| {
+            let group = self.metadata.read(|state| {
                 let is_mine = state.claimed_by(id) == Some(origin);
-                members_of(state, id).filter(|_| is_mine).cloned()
+                let group = state.group(id).filter(|group| group.has_members());
+                group.filter(|_| is_mine).cloned()
             });
-            let Some(record) = record.filter(|_| !coordinator.holds(id)) else {
+            let Some(group) = group.filter(|_| !coordinator.holds(id)) else {
                 return;
             };
             coordinator.configure(settings);
-            info!(
-                group = id,
-                generation = record.generation,
-                members = record.members.len(),
-                "group is taken up"
-            );
-            coordinator.restore(at.now, id, &record);
+            info!(group = id, epoch = group.epoch(), "group is taken up");
+            if let Some(record) = group.consumer {
+                coordinator.restore_consumers(at.now, id, &record);
+            } else if let Some(record) = group.record {
+                coordinator.restore(at.now, id, &record);
+            }
         });
     }
 
@@ -216,10 +216,7 @@ impl Shared {
         let origin = held.origin;
         let to_adopt: Vec<String> = self.with(|coordinator, _| {
             self.metadata.read(|state| {
-                let with_members = state.groups().filter(|(_, group)| {
-                    let record = group.record.as_ref();
-                    record.is_some_and(|record| !record.members.is_empty())
-                });
+                let with_members = state.groups().filter(|(_, group)| group.has_members());
                 let is_to_adopt = |id: &&str| {
                     !coordinator.holds(id) && state.coordinator_of(id) == Some(origin.agent)
                 };
@@ -264,13 +261,8 @@ fn obstacle(state: &State, origin: AgentOrigin, id: &str, is_held: bool) -> Opti
             Obstacle::Missing
         });
     }
-    (!is_held && members_of(state, id).is_some()).then_some(Obstacle::Unloaded)
-}
-
-/// A group's record, if it has members.
-fn members_of<'a>(state: &'a State, id: &str) -> Option<&'a GroupRecord> {
-    let record = state.group(id)?.record.as_ref()?;
-    (!record.members.is_empty()).then_some(record)
+    let has_members = state.group(id).is_some_and(Group::has_members);
+    (!is_held && has_members).then_some(Obstacle::Unloaded)
 }
 
 /// Who is about to claim or load which group.

@@ -5,61 +5,50 @@
 //! generation is applied before the next generation is written, so no member of that generation can
 //! be told its assignment, and read its offsets, before the last commits of the one before it.
 
+mod consumers;
 mod forgetting;
+mod remembered;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use alluvium_metadata::{
-    AgentOrigin, Command, CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup,
-};
+use alluvium_metadata::{GroupRecord, OffsetCommit};
 use alluvium_types::hash::HashSet;
-use alluvium_types::{ErrorCode, Millis, TopicPartition};
+use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
 #[cfg(test)]
 pub(crate) use self::forgetting::Forgotten;
 pub(crate) use self::forgetting::sort as sort_forgotten;
+pub(crate) use self::remembered::{Durable, Remembered};
+use super::consumer::{Catalog, ConsumerGroup};
 use super::group::{Env, Group, Phase};
+use super::join::newcomer_id;
 use super::member::Waiter;
-use super::offsets::commit_bytes;
 use super::request::{
-    Committer, GroupDescription, GroupListing, Heartbeat, JoinAnswer, JoinGroup, JoinRefused,
-    Leaver, SyncAnswer, SyncGroup,
+    Committer, GroupDescription, GroupListing, GroupType, Heartbeat, JoinAnswer, JoinGroup,
+    JoinRefused, Leaver, SyncAnswer, SyncGroup,
 };
-use super::settings::{ALL_GROUPS_BYTES, ENTRY_BYTES, MEMBER_BYTES, Settings};
+use super::settings::{ALL_GROUPS_BYTES, MEMBER_BYTES, Settings};
 use super::timers::{Timer, Timers};
-use super::work::{Done, Work};
+use super::work::Work;
 use crate::budget::Lease;
 
 /// Most assignors that a member may name.
 const PROTOCOLS_PER_MEMBER: usize = 100;
 
+/// The protocol type of consumers.
+pub(crate) const CONSUMER: &str = "consumer";
+
 /// Longest static instance id, in bytes; Kafka gives it the rules of topic names.
 const INSTANCE_ID_BYTES: usize = 249;
-
-/// With this many bytes, about, no more is written at once.
-const WRITE_BYTES: usize = 4 << 20;
-
-fn record_bytes(record: &GroupRecord) -> usize {
-    let of_member = |member: &GroupMember| {
-        let protocols = member.protocols.iter();
-        let protocols: usize = protocols.map(|(name, data)| name.len() + data.len()).sum();
-        protocols + member.assignment.len() + ENTRY_BYTES
-    };
-    record.members.iter().map(of_member).sum()
-}
-
-/// What the quorum remembers of groups.
-pub(crate) trait Durable {
-    /// The group's record, if it has one; `None` when there is no such group at all.
-    fn group(&self, id: &str) -> Option<Option<GroupRecord>>;
-}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Coordinator {
     groups: BTreeMap<Arc<str>, Group>,
+    consumers: BTreeMap<Arc<str>, ConsumerGroup>,
     timers: Timers,
     queue: VecDeque<Work>,
     settings: Settings,
@@ -133,7 +122,7 @@ impl Coordinator {
         mut request: JoinGroup,
         id_bits: u128,
         waiter: Waiter<JoinAnswer>,
-        durable: &impl Durable,
+        durable: &(impl Durable + Catalog),
     ) {
         if let Err(code) = self.check_join(&request) {
             let member_id = request.member_id;
@@ -146,13 +135,17 @@ impl Coordinator {
         request
             .protocols
             .retain(|(name, _)| names.insert(name.clone()));
-        if !self.holds(&request.group) {
+        if self.consumers.contains_key(request.group.as_str()) {
+            let id = newcomer_id(&request, id_bits);
+            return self.join_consumers(now, request, id, waiter, durable);
+        }
+        if !self.groups.contains_key(request.group.as_str()) {
             if !request.member_id.is_empty() {
                 let (code, member_id) = (ErrorCode::UnknownMemberId, request.member_id);
                 return waiter.answer(Err(JoinRefused { code, member_id }));
             }
-            let record = durable.group(&request.group).flatten().unwrap_or_default();
-            self.restore(now, &request.group, &record);
+            let record = durable.group(&request.group).unwrap_or_default();
+            self.restore(now, &request.group, &record.into_classic());
         }
         let group = request.group.clone();
         self.with(now, &group, |group, env| {
@@ -186,7 +179,13 @@ impl Coordinator {
     }
 
     /// See [`Group::sync`].
-    pub(crate) fn sync(&mut self, now: Millis, request: SyncGroup, waiter: Waiter<SyncAnswer>) {
+    pub(crate) fn sync(
+        &mut self,
+        now: Millis,
+        request: SyncGroup,
+        waiter: Waiter<SyncAnswer>,
+        catalog: &impl Catalog,
+    ) {
         let bytes: usize = request
             .assignments
             .iter()
@@ -195,7 +194,10 @@ impl Coordinator {
         if let Err(code) = self.check(&request.group) {
             return waiter.answer(Err(code));
         }
-        if !self.holds(&request.group) {
+        if let Some(group) = self.consumers.get(request.group.as_str()) {
+            return waiter.answer(group.sync_classic(&request, catalog));
+        }
+        if !self.groups.contains_key(request.group.as_str()) {
             return waiter.answer(Err(ErrorCode::UnknownMemberId));
         }
         if self.bytes + bytes > ALL_GROUPS_BYTES {
@@ -219,6 +221,9 @@ impl Coordinator {
     /// See [`Group::heartbeat`].
     pub(crate) fn heartbeat(&mut self, now: Millis, request: &Heartbeat) -> Result<(), ErrorCode> {
         self.check(&request.group)?;
+        if self.consumers.contains_key(request.group.as_str()) {
+            return self.heartbeat_consumers(now, request);
+        }
         self.with(now, &request.group, |group, env| {
             group.heartbeat(env, request)
         })
@@ -236,6 +241,9 @@ impl Coordinator {
         leavers: &[Leaver],
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         self.check(group)?;
+        if self.consumers.contains_key(group) {
+            return Ok(self.dismiss(now, group, leavers));
+        }
         match self.groups.get(group) {
             None => Ok(vec![ErrorCode::UnknownMemberId; leavers.len()]),
             Some(group) if matches!(group.phase, Phase::Dead) => {
@@ -279,6 +287,9 @@ impl Coordinator {
         if self.closed {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
+        if let Some(group) = self.consumers.get(committer.group.as_str()) {
+            return group.check_commit(committer);
+        }
         let checked = self.with(now, &committer.group, |group, env| {
             group.check_commit(env, committer)
         });
@@ -308,20 +319,24 @@ impl Coordinator {
         if self.closed {
             return waiter.answer(ErrorCode::CoordinatorNotAvailable);
         }
+        if let Some(group) = self.consumers.get(id) {
+            return waiter.answer(if group.has_members() {
+                ErrorCode::NonEmptyGroup
+            } else {
+                // Its last member has just left; that is not durable yet.
+                ErrorCode::CoordinatorLoadInProgress
+            });
+        }
         match self.groups.get(id).map(|group| &group.phase) {
             Some(Phase::Empty) => {}
             Some(Phase::Dead) => return waiter.answer(ErrorCode::GroupIdNotFound),
             Some(_) => return waiter.answer(ErrorCode::NonEmptyGroup),
             None => match durable.group(id) {
                 None => return waiter.answer(ErrorCode::GroupIdNotFound),
-                Some(record)
-                    if record
-                        .as_ref()
-                        .is_some_and(|record| !record.members.is_empty()) =>
-                {
+                Some(record) if record.has_members() => {
                     return waiter.answer(ErrorCode::NonEmptyGroup);
                 }
-                Some(record) => self.restore(now, id, &record.unwrap_or_default()),
+                Some(record) => self.restore(now, id, &record.into_classic()),
             },
         }
         self.with(now, id, |group, env| {
@@ -351,126 +366,17 @@ impl Coordinator {
         }
         while let Some(timer) = self.timers.pop_due(now) {
             let group = Arc::clone(timer.group());
+            if self.consumers.contains_key(&group) {
+                self.expel(now, &group, &timer);
+                continue;
+            }
             self.with(now, &group, |group, env| match &timer {
                 Timer::Session { member, .. } => group.session_timer(env, member),
                 Timer::Join(_) => group.join_timer(env),
                 Timer::Sync(_) => group.sync_timer(env),
                 Timer::Write(_) => group.queued = false,
+                Timer::Revocation { .. } => {}
             });
-        }
-    }
-
-    /// Whether [`Self::take_writes`] has something to give.
-    pub(crate) fn has_writes(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    /// Commands to propose, in this order, and for each what [`Self::finish`] needs. `at` is the time
-    /// of day.
-    pub(crate) fn take_writes(
-        &mut self,
-        now: Millis,
-        origin: AgentOrigin,
-        at: Millis,
-        most: usize,
-    ) -> (Vec<Command>, Vec<Done>) {
-        let (mut commands, mut done) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
-        while commands.len() < most
-            && bytes < WRITE_BYTES
-            && let Some(work) = self.queue.pop_front()
-        {
-            match work {
-                Work::Commit {
-                    group,
-                    offsets,
-                    waiter,
-                    lease,
-                } => {
-                    bytes += group.len() + commit_bytes(&offsets);
-                    commands.push(Command::CommitOffsets(CommitOffsets {
-                        origin,
-                        group: group.clone(),
-                        offsets,
-                        at,
-                    }));
-                    done.push(Done::Commit {
-                        group,
-                        waiter,
-                        _lease: lease,
-                    });
-                }
-                Work::Forget {
-                    group,
-                    partitions,
-                    waiter,
-                } => {
-                    bytes += partitions.len() * size_of::<TopicPartition>();
-                    commands.push(Command::RemoveOffsets {
-                        origin,
-                        group: group.clone(),
-                        partitions,
-                    });
-                    done.push(Done::Commit {
-                        group,
-                        waiter,
-                        _lease: None,
-                    });
-                }
-                Work::Delete { group, waiter } => {
-                    commands.push(Command::RemoveGroup {
-                        origin,
-                        group: group.to_string(),
-                    });
-                    done.push(Done::Delete { group, waiter });
-                }
-                Work::Record(id) => {
-                    self.tokens += 1;
-                    let token = self.tokens;
-                    let record = self.with(now, &id, |group, _| {
-                        group.queued = false;
-                        let record = if group.dirty { group.record(at) } else { None };
-                        group.dirty = false;
-                        if record.is_some() {
-                            group.writing = Some((token, group.generation));
-                        }
-                        record
-                    });
-                    if let Some(record) = record.flatten() {
-                        bytes += record_bytes(&record);
-                        let group = id.to_string();
-                        commands.push(Command::PutGroup(PutGroup {
-                            origin,
-                            group,
-                            record,
-                        }));
-                        done.push(Done::Record { group: id, token });
-                    }
-                }
-            }
-        }
-        (commands, done)
-    }
-
-    /// A command of [`Self::take_writes`] was applied, or not. When the quorum says that another
-    /// coordinates the group, nothing of it is held any more.
-    pub(crate) fn finish(&mut self, now: Millis, done: Done, result: Result<(), ErrorCode>) {
-        if result == Err(ErrorCode::NotCoordinator) {
-            let ids = BTreeSet::from([Arc::from(done.group())]);
-            self.abandon(now, &ids, ErrorCode::NotCoordinator);
-            return done.answer(result);
-        }
-        match done {
-            Done::Record { group, token } => {
-                self.with(now, &group, |group, env| group.written(env, token, result));
-            }
-            Done::Delete { group, waiter } => {
-                if let Some(Phase::Dead) = self.groups.get(&group).map(|group| &group.phase) {
-                    self.forget(now, &group, ErrorCode::CoordinatorNotAvailable);
-                }
-                waiter.answer(result.err().unwrap_or_default());
-            }
-            done @ Done::Commit { .. } => done.answer(result),
         }
     }
 
@@ -479,6 +385,7 @@ impl Coordinator {
     pub(crate) fn abandon(&mut self, now: Millis, ids: &BTreeSet<Arc<str>>, code: ErrorCode) {
         for id in ids {
             self.forget(now, id, code);
+            self.forget_consumers(now, id);
         }
         for work in std::mem::take(&mut self.queue) {
             if ids.contains(work.group()) {
@@ -492,14 +399,18 @@ impl Coordinator {
     /// The same for all groups, and all that is queued.
     pub(crate) fn abandon_all(&mut self, now: Millis, code: ErrorCode) {
         let groups = std::mem::take(&mut self.groups);
+        let consumers = std::mem::take(&mut self.consumers);
         self.bytes = 0;
+        let mut env = Env {
+            now,
+            settings: &self.settings,
+            timers: &mut self.timers,
+        };
         for mut group in groups.into_values() {
-            let mut env = Env {
-                now,
-                settings: &self.settings,
-                timers: &mut self.timers,
-            };
             group.close(code, &mut env);
+        }
+        for mut group in consumers.into_values() {
+            group.close(&mut env);
         }
         for work in std::mem::take(&mut self.queue) {
             work.refuse(code);
@@ -518,6 +429,9 @@ impl Coordinator {
         for group in self.groups.values_mut() {
             group.close(ErrorCode::CoordinatorNotAvailable, &mut env);
         }
+        for group in self.consumers.values_mut() {
+            group.close(&mut env);
+        }
     }
 
     pub(crate) const fn is_closed(&self) -> bool {
@@ -526,21 +440,29 @@ impl Coordinator {
 
     /// Whether a group is in memory.
     pub(crate) fn holds(&self, id: &str) -> bool {
-        self.groups.contains_key(id)
+        self.groups.contains_key(id) || self.consumers.contains_key(id)
     }
 
     /// The ids of the groups in memory.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.groups.keys()
+        self.groups.keys().chain(self.consumers.keys())
     }
 
     /// The groups in memory.
     pub(crate) fn list(&self) -> impl Iterator<Item = GroupListing> {
-        self.groups.values().map(|group| GroupListing {
+        let classic = self.groups.values().map(|group| GroupListing {
             group: group.id.to_string(),
+            group_type: GroupType::Classic,
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
             state: group.state(),
-        })
+        });
+        let consumers = self.consumers.values().map(|group| GroupListing {
+            group: group.id.to_string(),
+            group_type: GroupType::Consumer,
+            protocol_type: CONSUMER.to_owned(),
+            state: group.state(),
+        });
+        classic.chain(consumers)
     }
 
     /// A group in memory.

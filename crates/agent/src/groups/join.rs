@@ -33,7 +33,7 @@ pub(crate) fn shortened(reason: Option<&str>) -> String {
 }
 
 /// Random bits as the text of a version 4 UUID.
-fn uuid_text(bits: u128) -> String {
+pub(crate) fn uuid_text(bits: u128) -> String {
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
     let (a, b, c, d, e) = (
@@ -44,6 +44,13 @@ fn uuid_text(bits: u128) -> String {
         &hex[20..],
     );
     format!("{a}-{b}-{c}-{d}-{e}")
+}
+
+/// The id that a newcomer gets, made of random bits.
+pub(crate) fn newcomer_id(request: &JoinGroup, id_bits: u128) -> String {
+    let prefix = request.instance_id.as_deref().unwrap_or(&request.client_id);
+    let prefix: String = prefix.chars().take(ID_PREFIX_CHARS).collect();
+    format!("{prefix}-{}", uuid_text(id_bits))
 }
 
 impl Group {
@@ -112,9 +119,7 @@ impl Group {
         id_bits: u128,
         waiter: Waiter<JoinAnswer>,
     ) {
-        let prefix = request.instance_id.as_deref().unwrap_or(&request.client_id);
-        let prefix: String = prefix.chars().take(ID_PREFIX_CHARS).collect();
-        let id: Arc<str> = format!("{prefix}-{}", uuid_text(id_bits)).into();
+        let id: Arc<str> = newcomer_id(&request, id_bits).into();
         let former = request
             .instance_id
             .as_deref()

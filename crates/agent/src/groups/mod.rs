@@ -1,4 +1,5 @@
-//! Consumer groups that this agent coordinates (the classic protocol).
+//! Groups that this agent coordinates: those of the classic protocol, and consumer groups of the newer one
+//! ([`consumer`], [`consumers`]).
 //!
 //! Members live in this agent's memory; generations, members, assignments and committed offsets live
 //! in the quorum. [`coordinator`] is plain data with the time as an argument; this module is the thin
@@ -23,6 +24,8 @@
 //! gone is dropped, and its member falls to its session timeout.
 
 mod claims;
+mod consumer;
+mod consumers;
 mod coordinator;
 mod group;
 mod join;
@@ -44,7 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{AgentOrigin, Group, GroupRecord, OffsetCommit, State};
+use alluvium_metadata::{AgentOrigin, Group, OffsetCommit, State};
 use alluvium_types::{AgentId, Clock, ErrorCode, Millis, PartitionIndex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -54,14 +57,18 @@ use tracing::{debug, warn};
 
 pub use self::request::{
     CommitPartition, CommitTopic, Committer, FetchTopic, FetchedOffset, FetchedTopic,
-    GroupDescription, GroupListing, GroupState, Heartbeat, JoinAnswer, JoinGroup, JoinRefused,
-    Joined, JoinedMember, Leaver, SyncAnswer, SyncGroup, Synced,
+    GroupDescription, GroupListing, GroupState, GroupType, Heartbeat, JoinAnswer, JoinGroup,
+    JoinRefused, Joined, JoinedMember, Leaver, SyncAnswer, SyncGroup, Synced,
 };
 
+pub use self::consumer::request::{
+    ConsumerAnswer, ConsumerDescription, ConsumerHeartbeat, ConsumerMembership, ConsumerRefused,
+};
+pub use self::consumers::drawn_member_id;
 pub use self::transactional::InTransactionOf;
 
 use self::claims::Flights;
-use self::coordinator::{Coordinator, Durable};
+use self::coordinator::{CONSUMER, Coordinator, Durable, Remembered};
 use self::member::Waiter;
 use self::settings::Settings;
 use crate::budget::ByteBudget;
@@ -115,8 +122,8 @@ struct Moment {
 }
 
 impl Durable for Metadata {
-    fn group(&self, id: &str) -> Option<Option<GroupRecord>> {
-        self.read(|state| state.group(id).map(|group| group.record.clone()))
+    fn group(&self, id: &str) -> Option<Remembered> {
+        self.read(|state| Durable::group(state, id))
     }
 }
 
@@ -190,7 +197,8 @@ impl Groups {
         let id_bits = alluvium_types::random::value();
         let joined = shared.on(&group, true, |coordinator, now| {
             coordinator.configure(settings);
-            coordinator.join(now, request, id_bits, waiter, &shared.metadata);
+            let join = |state: &State| coordinator.join(now, request, id_bits, waiter, state);
+            shared.metadata.read(join);
         });
         if let Err(code) = joined.await {
             return Err(JoinRefused { code, member_id });
@@ -210,8 +218,9 @@ impl Groups {
     pub async fn sync(&self, request: SyncGroup) -> SyncAnswer {
         let (waiter, answer) = Waiter::new();
         let group = request.group.clone();
+        let metadata = &self.shared.metadata;
         let synced = self.shared.on(&group, false, |coordinator, now| {
-            coordinator.sync(now, request, waiter);
+            metadata.read(|state| coordinator.sync(now, request, waiter, state));
         });
         synced.await?;
         answer.await.unwrap_or(Err(ErrorCode::RebalanceInProgress))
@@ -281,16 +290,24 @@ impl Groups {
         codes
     }
 
-    /// The committed offsets asked for, or all when nothing is asked for by name. Linearizable.
+    /// The committed offsets asked for, or all when nothing is asked for by name. Linearizable. A member
+    /// of a group of the newer protocol says who it is, and its epoch.
     ///
     /// # Errors
     /// Another agent coordinates the group, or the quorum is not available.
     pub async fn fetch_offsets(
         &self,
         group: &str,
+        reader: Option<(&str, i32)>,
         topics: Option<&[FetchTopic]>,
     ) -> Result<Vec<FetchedTopic>, ErrorCode> {
         let shared = &self.shared;
+        if let Some((member, epoch)) = reader {
+            let checked = shared.on(group, false, |coordinator, _| {
+                coordinator.check_reader(group, member, epoch)
+            });
+            checked.await??;
+        }
         let barrier = shared.freshness.current().await;
         barrier.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
         let me = shared.registration.id();
@@ -313,14 +330,19 @@ impl Groups {
     pub async fn describe(&self, group: &str) -> Result<Option<GroupDescription>, ErrorCode> {
         let metadata = &self.shared.metadata;
         let described = self.shared.on(group, false, |coordinator, _| {
-            coordinator.describe(group).or_else(|| {
-                let record = Durable::group(metadata, group)?.unwrap_or_default();
-                Some(GroupDescription {
-                    state: GroupState::Empty,
-                    protocol_type: record.protocol_type,
-                    protocol: String::new(),
-                    members: Vec::new(),
-                })
+            if let Some(group) = coordinator.describe(group) {
+                return Some(group);
+            }
+            let known = Durable::group(metadata, group).filter(|_| !coordinator.holds(group))?;
+            if known.consumer.is_some() {
+                return None;
+            }
+            let record = known.classic.unwrap_or_default();
+            Some(GroupDescription {
+                state: GroupState::Empty,
+                protocol_type: record.protocol_type,
+                protocol: String::new(),
+                members: Vec::new(),
             })
         });
         described.await
@@ -435,13 +457,21 @@ fn durable_groups(state: &State, agent: AgentId) -> BTreeMap<String, GroupListin
         .filter(|(id, _)| state.coordinator_of(id) == Some(agent));
     let listing = |(id, group): (&str, &Group)| {
         let record = group.record.as_ref();
-        let has_members = record.is_some_and(|record| !record.members.is_empty());
+        let is_newer = group.consumer.is_some();
+        let protocol_type = record.map(|record| record.protocol_type.clone());
         let listing = GroupListing {
             group: id.to_owned(),
-            protocol_type: record
-                .map(|record| record.protocol_type.clone())
-                .unwrap_or_default(),
-            state: if has_members {
+            group_type: if is_newer {
+                GroupType::Consumer
+            } else {
+                GroupType::Classic
+            },
+            protocol_type: if is_newer {
+                CONSUMER.to_owned()
+            } else {
+                protocol_type.unwrap_or_default()
+            },
+            state: if group.has_members() {
                 GroupState::Stable
             } else {
                 GroupState::Empty
@@ -476,6 +506,12 @@ impl Shared {
     fn settings(&self) -> Settings {
         self.metadata
             .read(|state| Settings::read(&self.topics, state))
+    }
+
+    /// The same with what a group of the newer protocol has set for itself.
+    fn settings_of(&self, group: &str) -> Settings {
+        self.metadata
+            .read(|state| Settings::of(&self.topics, state, group))
     }
 
     /// While this agent's lease does not hold, another may coordinate in its place.

@@ -230,6 +230,10 @@ pub enum GroupState {
     CompletingRebalance,
     /// Everybody has an assignment.
     Stable,
+    /// A consumer group whose partitions must be dealt out anew.
+    Assigning,
+    /// A consumer group whose members are on their way to what they are to have.
+    Reconciling,
     /// It does not exist, or is being deleted.
     Dead,
 }
@@ -243,7 +247,32 @@ impl GroupState {
             Self::PreparingRebalance => "PreparingRebalance",
             Self::CompletingRebalance => "CompletingRebalance",
             Self::Stable => "Stable",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
             Self::Dead => "Dead",
+        }
+    }
+}
+
+/// The protocols that groups have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupType {
+    /// JoinGroup and SyncGroup.
+    Classic,
+    /// ConsumerGroupHeartbeat (KIP-848).
+    Consumer,
+    /// ShareGroupHeartbeat (KIP-932).
+    Share,
+}
+
+impl GroupType {
+    /// Kafka's name for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
         }
     }
 }
@@ -253,6 +282,8 @@ impl GroupState {
 pub struct GroupListing {
     /// Its id.
     pub group: String,
+    /// Its protocol.
+    pub group_type: GroupType,
     /// Its protocol type; empty for offsets without a group.
     pub protocol_type: String,
     /// Its state.

@@ -23,6 +23,13 @@ pub(crate) enum Timer {
     Sync(Arc<str>),
     /// A record that could not be written is to be tried again.
     Write(Arc<str>),
+    /// A member must have given partitions up.
+    Revocation {
+        /// Whose.
+        group: Arc<str>,
+        /// Which.
+        member: Arc<str>,
+    },
 }
 
 impl Timer {
@@ -30,6 +37,7 @@ impl Timer {
     pub(crate) fn group(&self) -> &Arc<str> {
         match self {
             Self::Session { group, .. }
+            | Self::Revocation { group, .. }
             | Self::Join(group)
             | Self::Sync(group)
             | Self::Write(group) => group,
@@ -58,6 +66,11 @@ impl Timers {
         if let Some(at) = self.deadlines.remove(timer) {
             self.by_time.remove(&(at, timer.clone()));
         }
+    }
+
+    /// Whether a timer is set.
+    pub(crate) fn is_set(&self, timer: &Timer) -> bool {
+        self.deadlines.contains_key(timer)
     }
 
     /// When the next one is due.

@@ -43,6 +43,11 @@ impl Groups {
             coordinator.check_commit(at, committer, &shared.metadata)
         });
         let checked = checked.await.and_then(|checked| checked);
+        // Within a transaction Kafka tells it by the older name.
+        let checked = checked.map_err(|code| match code {
+            ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
+            other => other,
+        });
         let code = match checked {
             Ok(()) => {
                 let command = Command::CommitTransactionOffsets(CommitTransactionOffsets {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use alluvium_metadata::OffsetCommit;
 use alluvium_types::{ErrorCode, TopicPartition};
 
+use super::consumer::{ConsumerAnswer, ConsumerMembership, GroupChange};
 use super::member::Waiter;
+use super::request::{JoinAnswer, JoinRefused, Joined};
 use crate::budget::Lease;
 
 /// Something to make durable.
@@ -19,6 +21,12 @@ pub(crate) enum Work {
     },
     /// The group's record as it will be when its turn comes.
     Record(Arc<str>),
+    /// A change of a group of the newer protocol, and who is told what once it is durable.
+    Consumer {
+        group: Arc<str>,
+        change: GroupChange,
+        told: Option<Told>,
+    },
     Delete {
         group: Arc<str>,
         waiter: Waiter<ErrorCode>,
@@ -35,7 +43,9 @@ impl Work {
     pub(crate) fn group(&self) -> &str {
         match self {
             Self::Commit { group, .. } | Self::Forget { group, .. } => group,
-            Self::Record(group) | Self::Delete { group, .. } => group,
+            Self::Record(group) | Self::Consumer { group, .. } | Self::Delete { group, .. } => {
+                group
+            }
         }
     }
 
@@ -45,6 +55,7 @@ impl Work {
             Self::Commit { waiter, .. }
             | Self::Delete { waiter, .. }
             | Self::Forget { waiter, .. } => waiter.answer(code),
+            Self::Consumer { told, .. } => told.into_iter().for_each(|told| told.refuse(code)),
             Self::Record(_) => {}
         }
     }
@@ -62,6 +73,10 @@ pub(crate) enum Done {
         group: Arc<str>,
         token: u64,
     },
+    Consumer {
+        group: Arc<str>,
+        told: Option<Told>,
+    },
     Delete {
         group: Arc<str>,
         waiter: Waiter<ErrorCode>,
@@ -72,7 +87,9 @@ impl Done {
     pub(crate) fn group(&self) -> &str {
         match self {
             Self::Commit { group, .. } => group,
-            Self::Record { group, .. } | Self::Delete { group, .. } => group,
+            Self::Record { group, .. }
+            | Self::Consumer { group, .. }
+            | Self::Delete { group, .. } => group,
         }
     }
 
@@ -82,7 +99,38 @@ impl Done {
             Self::Commit { waiter, .. } | Self::Delete { waiter, .. } => {
                 waiter.answer(result.err().unwrap_or_default());
             }
+            Self::Consumer { told, .. } => {
+                told.into_iter().for_each(|told| told.answer(result));
+            }
             Self::Record { .. } => {}
+        }
+    }
+}
+
+/// Who is told what, once a change of a group of the newer protocol is durable.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Member(Waiter<ConsumerAnswer>, ConsumerMembership),
+    /// A member that speaks the classic protocol.
+    Classic(Waiter<JoinAnswer>, Joined),
+}
+
+impl Told {
+    pub(crate) fn answer(self, result: Result<(), ErrorCode>) {
+        match (self, result) {
+            (Self::Member(waiter, membership), Ok(())) => waiter.answer(Ok(membership)),
+            (Self::Classic(waiter, joined), Ok(())) => waiter.answer(Ok(joined)),
+            (told, Err(code)) => told.refuse(code),
+        }
+    }
+
+    pub(crate) fn refuse(self, code: ErrorCode) {
+        match self {
+            Self::Member(waiter, _) => waiter.answer(Err(code.into())),
+            Self::Classic(waiter, joined) => {
+                let member_id = joined.member_id;
+                waiter.answer(Err(JoinRefused { code, member_id }));
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Fetch;
 use crate::freshness::Freshness;
-use crate::groups::{GroupListing, GroupState};
+use crate::groups::{GroupListing, GroupState, GroupType};
 use crate::proposal;
 use crate::registration::Registration;
 use crate::task::ended;
@@ -240,6 +240,7 @@ impl Shares {
             let ids: BTreeSet<&str> = durable.chain(memberships.ids()).collect();
             let listing = |id: &str| GroupListing {
                 group: id.to_owned(),
+                group_type: GroupType::Share,
                 protocol_type: "share".to_owned(),
                 state: if memberships.has_members(id) {
                     GroupState::Stable
@@ -440,9 +441,9 @@ impl Shared {
             return Err(ErrorCode::NotCoordinator);
         }
         // An id is one kind of group's.
-        let other = state
-            .group(group)
-            .is_some_and(|group| group.record.is_some() || !group.offsets.is_empty());
+        let other = state.group(group).is_some_and(|group| {
+            group.record.is_some() || group.consumer.is_some() || !group.offsets.is_empty()
+        });
         if other {
             return Err(ErrorCode::GroupIdNotFound);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::broker_configs::broker_config;
 use super::definition::{Definition, Rule, boolean, int, string};
-use super::reasons::{ASSIGNMENT_AT_ONCE, GROUP_PROTOCOLS};
+use super::reasons::{NEW_GROUPS, STREAMS};
 use super::settings::{Values, broker_number, broker_value};
 
 /// The isolation levels of share groups.
@@ -14,16 +14,16 @@ const ISOLATION: &[&str] = &["read_committed", "read_uncommitted"];
 pub const GROUP_CONFIGS: &[Definition] = &[
     int("consumer.assignment.interval.ms", "1000")
         .at_least(0.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(NEW_GROUPS),
     int("consumer.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .doc("How often members of a consumer group give a sign of life, in milliseconds."),
     int("consumer.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .doc("After how long without a sign a member of a consumer group has left, in milliseconds."),
     int("share.assignment.interval.ms", "1000")
         .at_least(0.0)
-        .no_effect(ASSIGNMENT_AT_ONCE),
+        .no_effect(NEW_GROUPS),
     string("share.auto.offset.reset", "latest")
         .rule(Rule::OffsetReset)
         .doc(
@@ -52,19 +52,19 @@ pub const GROUP_CONFIGS: &[Definition] = &[
         .doc("After how long without a sign a member has left, in milliseconds."),
     int("streams.assignment.interval.ms", "1000")
         .at_least(0.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(STREAMS),
     int("streams.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(STREAMS),
     int("streams.initial.rebalance.delay.ms", "3000")
         .at_least(0.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(STREAMS),
     int("streams.num.standby.replicas", "0")
         .at_least(0.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(STREAMS),
     int("streams.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(GROUP_PROTOCOLS),
+        .no_effect(STREAMS),
 ];
 
 /// A group setting by name.

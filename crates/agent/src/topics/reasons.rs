@@ -10,10 +10,9 @@ pub(super) const RETENTION_CHECK: &str = "use compaction.retention_interval";
 pub(super) const TRANSACTIONS: &str =
     "transactions lie in the metadata quorum and end in one step, so there is nothing to be set";
 pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum";
-pub(super) const ASSIGNMENT_AT_ONCE: &str = "partitions are dealt out when members come and go";
-pub(super) const GROUP_PROTOCOLS: &str = "groups of this protocol are not served yet";
+pub(super) const STREAMS: &str = "streams groups are not served yet";
 pub(super) const NEW_GROUPS: &str =
-    "consumer groups are of the classic protocol, which every client speaks";
+    "a coordinator deals partitions out at once, whenever members or topics change";
 pub(super) const OFFSETS_IN_METADATA: &str =
     "committed offsets live in the metadata, not in a topic";
 pub(super) const THREADS: &str = "work runs as tasks on one thread per processor";

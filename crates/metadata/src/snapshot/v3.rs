@@ -128,6 +128,7 @@ impl From<Group> for state::Group {
             claim: stored.claim,
             pending: BTreeMap::new(),
             shares: BTreeMap::new(),
+            consumer: None,
         }
     }
 }

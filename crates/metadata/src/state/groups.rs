@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, refusal};
 use crate::command::{
-    AgentOrigin, Change, CommitOffsets, GroupRecord, OffsetCommit, Outcome, PutGroup, Refusal,
+    AgentOrigin, Change, CommitOffsets, ConsumerGroupRecord, GroupRecord, OffsetCommit, Outcome,
+    PutGroup, Refusal,
 };
 use crate::share::SharePartition;
 
@@ -32,6 +33,8 @@ pub struct Group {
     pub(crate) pending: BTreeMap<ProducerId, BTreeMap<TopicPartition, CommittedOffset>>,
     /// What it has of each partition, if it is a share group.
     pub shares: BTreeMap<TopicPartition, SharePartition>,
+    /// Membership, for groups of the newer consumer protocol.
+    pub consumer: Option<ConsumerGroupRecord>,
 }
 
 /// A committed offset.
@@ -66,6 +69,24 @@ impl Group {
             && self.offsets.is_empty()
             && self.pending.is_empty()
             && self.shares.is_empty()
+            && self.consumer.is_none()
+    }
+
+    /// Its generation or epoch, whichever protocol it has.
+    #[must_use]
+    pub fn epoch(&self) -> i32 {
+        let generation = self.record.as_ref().map(|record| record.generation);
+        let epoch = self.consumer.as_ref().map(|record| record.epoch);
+        generation.or(epoch).unwrap_or(0)
+    }
+
+    /// Whether its coordinator has members to look after.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        let classic = self.record.as_ref();
+        let consumer = self.consumer.as_ref();
+        classic.is_some_and(|record| !record.members.is_empty())
+            || consumer.is_some_and(|record| !record.members.is_empty())
     }
 
     /// Whether an open transaction holds back an offset of a partition (KIP-447).
@@ -285,20 +306,20 @@ pub(super) fn put(
         record,
     } = command;
     admit(state, origin, &id)?;
-    let current = state
-        .groups
-        .get(&id)
-        .and_then(|group| group.record.as_ref());
-    if let Some(current) = current.filter(|current| current.generation > record.generation) {
+    let current = state.groups.get(&id).map_or(0, Group::epoch);
+    if current > record.generation {
         return Err(refusal(
             ErrorCode::IllegalGeneration,
             format!(
-                "Group '{id}' is at generation {}, it cannot go back to {}.",
-                current.generation, record.generation
+                "Group '{id}' is at generation {current}, it cannot go back to {}.",
+                record.generation
             ),
         ));
     }
-    change(state, id, |group| group.record = Some(record));
+    change(state, id, |group| {
+        group.record = Some(record);
+        group.consumer = None;
+    });
     changes.push(Change::Groups);
     Ok(Outcome::Done)
 }
@@ -314,6 +335,7 @@ pub(super) fn delete(
         group.offsets.clear();
         group.pending.clear();
         group.shares.clear();
+        group.consumer = None;
     });
     changes.push(Change::Groups);
     Ok(Outcome::Done)

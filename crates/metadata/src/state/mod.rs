@@ -2,6 +2,7 @@
 
 mod agents;
 mod chunks;
+mod consumers;
 mod counts;
 mod deleted_names;
 mod graveyard;
@@ -48,7 +49,7 @@ pub(crate) use transactions::Transactions;
 /// The rules by which commands are judged. 0: those of release 0.1, whose logs must give the offsets
 /// that they gave then. 1: groups are written by the coordinator that claimed them, and a new
 /// producer begins with sequence 0. 2: a deleted topic's runs wait for [`Command::Purge`]. 3: there are
-/// transactions and share groups. The first command that came with newer rules brings them.
+/// transactions, share groups and consumer groups of the newer protocol. The first command that came with newer rules brings them.
 pub(crate) const RULES: u16 = 3;
 
 /// From these rules on deleted topics wait to be purged.
@@ -191,6 +192,7 @@ impl State {
             Command::ShareAcknowledge(command) => shares::acknowledge(self, &command, changes),
             Command::ShareRelease(command) => Ok(shares::release(self, &command, changes)),
             Command::ShareReset(command) => shares::reset(self, command, changes),
+            Command::ChangeConsumerGroup(command) => consumers::change(self, command, changes),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -303,6 +305,7 @@ const fn rules_of(command: &Command) -> u16 {
         | Command::ShareAcknowledge(_)
         | Command::ShareRelease(_)
         | Command::ShareReset(_)
+        | Command::ChangeConsumerGroup(_)
         | Command::AlterConfigs {
             target: ConfigTarget::Group(_) | ConfigTarget::ClientMetrics(_),
             ..
@@ -327,6 +330,7 @@ const fn time_of(command: &Command) -> Millis {
         Command::EndTransaction(command) => command.at,
         Command::ShareAcquire(command) => command.at,
         Command::ShareAcknowledge(command) => command.at,
+        Command::ChangeConsumerGroup(command) => command.at,
         _ => Millis::MIN,
     }
 }

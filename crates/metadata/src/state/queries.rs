@@ -63,6 +63,12 @@ impl State {
         self.names.iter().filter_map(|id| self.topics.get(&id))
     }
 
+    /// How many topics there are.
+    #[must_use]
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
     /// All topics from an id on, by id: for those who go through them piece by piece.
     pub fn topics_from(&self, id: TopicId) -> impl Iterator<Item = &Topic> {
         self.topics.range(id..).map(|(_, topic)| topic)

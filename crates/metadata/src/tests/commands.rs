@@ -331,7 +331,39 @@ fn groups() -> impl Strategy<Value = Command> {
             })
         }),
         name().prop_map(|group| Command::DeleteGroup { group }),
+        consumers(),
     ]
+}
+
+fn consumers() -> impl Strategy<Value = Command> {
+    let member = || select(vec!["m1", "m2", "m3"]).prop_map(str::to_owned);
+    let changed = (member(), 0..9i32, place()).prop_map(|(member_id, epoch, place)| {
+        let partitions = [(place.topic, [place.partition].into())];
+        ConsumerMember {
+            member_id,
+            epoch,
+            assigned: partitions.into(),
+            ..ConsumerMember::default()
+        }
+    });
+    (
+        origin(),
+        name(),
+        0..9i32,
+        prop::collection::vec(member(), 0..2),
+        prop::collection::vec(changed, 0..3),
+        time(),
+    )
+        .prop_map(|(origin, group, epoch, removed, changed, at)| {
+            Command::ChangeConsumerGroup(ChangeConsumerGroup {
+                origin,
+                group,
+                epoch,
+                removed,
+                changed,
+                at,
+            })
+        })
 }
 
 fn agents() -> impl Strategy<Value = Command> {

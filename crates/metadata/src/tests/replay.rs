@@ -82,6 +82,10 @@ fn aim(state: &State, command: Command, pick: u64) -> Command {
             let origin = state.claimed_by(&put.group).unwrap_or(origin);
             Command::PutGroup(PutGroup { origin, ..put })
         }
+        Command::ChangeConsumerGroup(step) if aimed => {
+            let origin = state.claimed_by(&step.group).unwrap_or(origin);
+            Command::ChangeConsumerGroup(ChangeConsumerGroup { origin, ..step })
+        }
         Command::ClaimGroup { group, .. } if aimed => {
             let chosen = state.coordinator_of(&group).and_then(|id| state.agent(id));
             let origin = chosen.map_or(origin, Agent::origin);

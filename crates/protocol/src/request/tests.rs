@@ -50,6 +50,11 @@ macro_rules! cold_path {
             DescribeTopicPartitionsResponse
         );
         $each!(DescribeQuorumRequest, DescribeQuorumResponse);
+        $each!(
+            ConsumerGroupHeartbeatRequest,
+            ConsumerGroupHeartbeatResponse
+        );
+        $each!(ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse);
         $each!(ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse);
         $each!(ShareGroupDescribeRequest, ShareGroupDescribeResponse);
         $each!(ShareFetchRequest, ShareFetchResponse);

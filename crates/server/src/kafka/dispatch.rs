@@ -93,6 +93,12 @@ const COLD: &[(i16, &str, Handler)] = &[
     (66, "ListTransactions", cold!(list_transactions)),
     (74, "ListConfigResources", cold!(list_config_resources)),
     (
+        68,
+        "ConsumerGroupHeartbeat",
+        cold!(consumer_group_heartbeat),
+    ),
+    (69, "ConsumerGroupDescribe", cold!(consumer_group_describe)),
+    (
         75,
         "DescribeTopicPartitions",
         cold!(describe_topic_partitions),

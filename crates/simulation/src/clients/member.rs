@@ -201,7 +201,7 @@ impl Member {
             .collect();
         let (cluster, host) = (&self.client.cluster, self.client.host);
         let asked = cluster.ask(host, coordinator, ANSWER, |agent| async move {
-            agent.groups.fetch_offsets(GROUP, Some(&wanted)).await
+            agent.groups.fetch_offsets(GROUP, None, Some(&wanted)).await
         });
         let topics = match asked.await {
             Err(_) => {

@@ -7,13 +7,10 @@ use alluvium_protocol::messages::{DecodeLimits, decode_consumer_protocol_subscri
 use alluvium_types::{ErrorCode, TopicPartition};
 use bytes::Bytes;
 
-use super::{Coordinator, Durable};
+use super::{CONSUMER, Coordinator, Durable};
 use crate::groups::group::{Group, Phase};
 use crate::groups::member::{Member, Waiter};
 use crate::groups::work::Work;
-
-/// The protocol type of consumers; their subscriptions name topics.
-const CONSUMER: &str = "consumer";
 
 /// Offsets of one topic that a group is to forget.
 #[derive(Clone, Debug)]
@@ -55,11 +52,16 @@ impl Coordinator {
         durable: &impl Durable,
     ) -> Result<Vec<bool>, ErrorCode> {
         self.check(id)?;
-        let subscribed = match self.groups.get(id) {
-            Some(group) => subscriptions(group)?,
+        let subscribed = if let Some(group) = self.consumers.get(id) {
+            let wanted = topics.iter().map(|forgotten| &forgotten.topic);
+            Subscribed::To(wanted.filter(|topic| group.wants(topic)).cloned().collect())
+        } else if let Some(group) = self.groups.get(id) {
+            subscriptions(group)?
+        } else if durable.group(id).is_none() {
+            return Err(ErrorCode::GroupIdNotFound);
+        } else {
             // Those with members are in memory.
-            None if durable.group(id).is_none() => return Err(ErrorCode::GroupIdNotFound),
-            None => Subscribed::To(BTreeSet::new()),
+            Subscribed::To(BTreeSet::new())
         };
         let are_read: Vec<bool> = topics
             .iter()

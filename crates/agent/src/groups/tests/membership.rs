@@ -162,7 +162,7 @@ fn members_must_share_a_protocol() {
             protocol: Some("sticky".into()),
             ..SyncGroup::default()
         };
-        bench.coordinator.sync(0, sync, waiter);
+        bench.coordinator.sync(0, sync, waiter, &bench.quorum);
         now(&mut answer)
     };
     assert_eq!(code, Err(ErrorCode::InconsistentGroupProtocol));

@@ -1,5 +1,6 @@
 //! The plain state machine, with time and durability in the test's hands.
 
+mod consumers;
 mod forgetting;
 mod membership;
 mod random;
@@ -9,12 +10,12 @@ mod shell;
 
 use std::collections::HashMap;
 
-use alluvium_metadata::{AgentOrigin, Command, GroupRecord, OffsetCommit};
+use alluvium_metadata::{AgentOrigin, Command, OffsetCommit};
 use alluvium_types::{AgentEpoch, AgentId, ErrorCode, Millis, TopicId, TopicPartition};
 use bytes::Bytes;
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
-use super::coordinator::{Coordinator, Durable};
+use super::coordinator::{Coordinator, Durable, Remembered};
 use super::group::Group;
 use super::member::Waiter;
 use super::request::{
@@ -28,13 +29,13 @@ const REBALANCE: i32 = 60_000;
 /// What a quorum would remember.
 #[derive(Debug, Default)]
 struct Quorum {
-    groups: HashMap<String, Option<GroupRecord>>,
+    groups: HashMap<String, Remembered>,
     /// Commits and records, in the order in which they were applied.
     log: Vec<String>,
 }
 
 impl Durable for Quorum {
-    fn group(&self, id: &str) -> Option<Option<GroupRecord>> {
+    fn group(&self, id: &str) -> Option<Remembered> {
         self.groups.get(id).cloned()
     }
 }
@@ -44,9 +45,27 @@ impl Quorum {
         match command {
             Command::PutGroup(put) => {
                 self.log.push(format!("record {}", put.record.generation));
-                let before = self.groups.get(&put.group).and_then(Option::as_ref);
+                let group = self.groups.entry(put.group).or_default();
+                let before = group.classic.as_ref();
                 assert!(before.is_none_or(|before| before.generation <= put.record.generation));
-                self.groups.insert(put.group, Some(put.record));
+                *group = Remembered {
+                    classic: Some(put.record),
+                    consumer: None,
+                };
+            }
+            Command::ChangeConsumerGroup(change) => {
+                self.log.push(format!("epoch {}", change.epoch));
+                let group = self.groups.entry(change.group).or_default();
+                group.classic = None;
+                let record = group.consumer.get_or_insert_default();
+                assert!(record.epoch <= change.epoch);
+                record.epoch = change.epoch;
+                for id in change.removed {
+                    record.members.remove(&id);
+                }
+                for member in change.changed {
+                    record.members.insert(member.member_id.clone(), member);
+                }
             }
             Command::CommitOffsets(commit) => {
                 self.log.extend(
@@ -105,9 +124,14 @@ impl Bench {
         };
         self.coordinator = Coordinator::default();
         self.coordinator.configure(settings);
-        for (id, record) in &self.quorum.groups {
-            if let Some(record) = record.as_ref().filter(|record| !record.members.is_empty()) {
+        for (id, group) in &self.quorum.groups {
+            let classic = group.classic.as_ref();
+            if let Some(record) = classic.filter(|record| !record.members.is_empty()) {
                 self.coordinator.restore(self.now, id, record);
+            }
+            let consumer = group.consumer.as_ref();
+            if let Some(record) = consumer.filter(|record| !record.members.is_empty()) {
+                self.coordinator.restore_consumers(self.now, id, record);
             }
         }
     }
@@ -151,7 +175,8 @@ impl Bench {
                 .collect(),
             ..SyncGroup::default()
         };
-        self.coordinator.sync(self.now, request, waiter);
+        self.coordinator
+            .sync(self.now, request, waiter, &self.quorum);
         answer
     }
 

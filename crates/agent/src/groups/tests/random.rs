@@ -225,7 +225,7 @@ impl World {
             .bench
             .quorum
             .group("g")
-            .flatten()
+            .and_then(|group| group.classic)
             .map_or(0, |record| record.generation);
         if let Some((&told, _)) = self.told.last_key_value() {
             assert!(

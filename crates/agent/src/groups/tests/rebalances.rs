@@ -121,7 +121,7 @@ fn nobody_is_told_its_share_before_it_is_durable() {
     );
     bench.write();
     assert_eq!(now(&mut sync).unwrap().assignment, "all");
-    let record = bench.quorum.groups["g"].clone().unwrap();
+    let record = bench.quorum.groups["g"].classic.clone().unwrap();
     assert_eq!((record.generation, record.members.len()), (generation, 1));
     assert_eq!(record.members[0].assignment, "all");
 }

@@ -184,7 +184,14 @@ fn generations_go_on_counting_over_an_empty_group_and_a_restart() {
     let ids = bench.stable(1);
     bench.leave(&ids[0]);
     bench.write();
-    assert_eq!(bench.quorum.groups["g"].as_ref().unwrap().generation, 2);
+    assert_eq!(
+        bench.quorum.groups["g"]
+            .classic
+            .as_ref()
+            .unwrap()
+            .generation,
+        2
+    );
     bench.restart();
     assert_eq!(bench.state(), "-");
     let (_, mut answer) = bench.newcomer();
@@ -202,7 +209,15 @@ fn an_empty_group_that_cannot_be_written_is_tried_again() {
     bench.advance(1_000);
     bench.write();
     assert_eq!(bench.state(), "-");
-    assert_eq!(bench.quorum.groups["g"].as_ref().unwrap().members.len(), 0);
+    assert_eq!(
+        bench.quorum.groups["g"]
+            .classic
+            .as_ref()
+            .unwrap()
+            .members
+            .len(),
+        0
+    );
 }
 
 #[test]

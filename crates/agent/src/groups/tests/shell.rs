@@ -156,7 +156,7 @@ async fn a_member_commits_and_goes_on_after_a_restart_of_its_coordinator() {
         groups.describe("g").await.unwrap().unwrap().state,
         GroupState::Stable
     );
-    let all = groups.fetch_offsets("g", None).await.unwrap();
+    let all = groups.fetch_offsets("g", None, None).await.unwrap();
     let found = |partition, offset, leader_epoch, metadata: &str, code| FetchedOffset {
         partition,
         offset,
@@ -186,7 +186,7 @@ async fn a_member_commits_and_goes_on_after_a_restart_of_its_coordinator() {
             partitions: vec![0],
         },
     ];
-    let none = groups.fetch_offsets("g", Some(&asked)).await.unwrap();
+    let none = groups.fetch_offsets("g", None, Some(&asked)).await.unwrap();
     assert_eq!(none[0].partitions, [found(0, -1, -1, "", ErrorCode::None)]);
     assert_eq!(
         none[1].partitions,

@@ -68,41 +68,42 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NEW_GROUPS),
     list("group.consumer.assignors", "uniform,range")
         .rule(Rule::Distinct)
-        .no_effect(NEW_GROUPS),
+        .doc("The server-side assignors that consumer groups may ask for, the default first: uniform, range."),
     boolean("group.consumer.assignor.offload.enable", "true")
         .dynamic()
         .no_effect(NEW_GROUPS),
     int("group.consumer.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("How often members of consumer groups give a sign of life, in milliseconds."),
     int("group.consumer.max.assignment.interval.ms", "15000")
         .at_least(0.0)
         .no_effect(NEW_GROUPS),
     int("group.consumer.max.heartbeat.interval.ms", "15000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Greatest heartbeat interval that may be set for a single consumer group."),
     int("group.consumer.max.session.timeout.ms", "60000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Greatest session timeout that may be set for a single consumer group."),
     int("group.consumer.max.size", MAX)
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
-    string("group.consumer.migration.policy", "bidirectional").no_effect(NEW_GROUPS),
+        .doc("Most members of one consumer group; 10,000 at most."),
+    string("group.consumer.migration.policy", "bidirectional")
+        .doc("In which directions a group with members may change between the classic protocol and the newer one: bidirectional, upgrade, downgrade, disabled."),
     int("group.consumer.min.assignment.interval.ms", "0")
         .at_least(0.0)
         .no_effect(NEW_GROUPS),
     int("group.consumer.min.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Least heartbeat interval that may be set for a single consumer group."),
     int("group.consumer.min.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Least session timeout that may be set for a single consumer group."),
     int("group.consumer.regex.refresh.interval.ms", "600000")
         .at_least(10_000.0)
         .no_effect(NEW_GROUPS),
     int("group.consumer.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Without a sign of life for this long a member of a consumer group is out, in milliseconds."),
     // Share groups of KIP-932.
     int("group.share.assignment.interval.ms", "1000")
         .at_least(0.0)

@@ -13,9 +13,13 @@ use alluvium_types::ErrorCode;
 use crate::kafka::dispatch::Rejection;
 use crate::kafka::writer::Answer;
 
-/// What clients ask for by level and not by API (KIP-584): transactions with a new epoch after each end
-/// (KIP-890), share groups (KIP-932).
-const FEATURES: &[(&str, i16)] = &[("share.version", 1), ("transaction.version", 2)];
+/// What clients ask for by level and not by API (KIP-584): consumer groups of the newer protocol (KIP-848),
+/// share groups (KIP-932), transactions with a new epoch after each end (KIP-890).
+const FEATURES: &[(&str, i16)] = &[
+    ("group.version", 1),
+    ("share.version", 1),
+    ("transaction.version", 2),
+];
 
 /// Answers in the request's version; one from the future is answered in version 0 with
 /// UNSUPPORTED_VERSION and the versions of ApiVersions itself, so that the client can ask again

@@ -10,9 +10,6 @@ use tracing::warn;
 
 use super::RequestContext;
 
-const CLASSIC: &str = "classic";
-const SHARE: &str = "share";
-
 pub(crate) async fn handle(
     context: &RequestContext,
     request: ListGroupsRequest,
@@ -20,20 +17,10 @@ pub(crate) async fn handle(
     match context.agent.groups.list().await {
         Ok(groups) => {
             let sharing = context.agent.shares.list();
-            let mut listed = select(
-                groups,
-                CLASSIC,
-                &request.states_filter,
-                &request.types_filter,
-            );
+            let (states, types) = (&request.states_filter, &request.types_filter);
+            let mut listed = select(groups, states, types);
             listed.retain(|group| !sharing.iter().any(|share| share.group == *group.group_id));
-            let sharing = select(
-                sharing,
-                SHARE,
-                &request.states_filter,
-                &request.types_filter,
-            );
-            listed.extend(sharing);
+            listed.extend(select(sharing, states, types));
             message!(ListGroupsResponse { groups: listed })
         }
         Err(code) => {
@@ -52,21 +39,18 @@ fn passes(filter: &[StrBytes], value: &str) -> bool {
             .any(|wanted| wanted.eq_ignore_ascii_case(value))
 }
 
-fn select(
-    groups: Vec<GroupListing>,
-    group_type: &str,
-    states: &[StrBytes],
-    types: &[StrBytes],
-) -> Vec<ListedGroup> {
+fn select(groups: Vec<GroupListing>, states: &[StrBytes], types: &[StrBytes]) -> Vec<ListedGroup> {
     groups
         .into_iter()
-        .filter(|group| passes(states, group.state.name()) && passes(types, group_type))
+        .filter(|group| {
+            passes(states, group.state.name()) && passes(types, group.group_type.name())
+        })
         .map(|group| {
             message!(ListedGroup {
                 group_id: group.group.into(),
                 protocol_type: group.protocol_type.into(),
                 group_state: group.state.name().into(),
-                group_type: group_type.into(),
+                group_type: group.group_type.name().into(),
             })
         })
         .collect()
@@ -74,7 +58,7 @@ fn select(
 
 #[cfg(test)]
 mod tests {
-    use alluvium_agent::groups::GroupState;
+    use alluvium_agent::groups::{GroupState, GroupType};
     use alluvium_protocol::response::encode;
 
     use super::*;
@@ -83,6 +67,7 @@ mod tests {
     fn filters_ignore_case_and_the_answer_fits_every_version() {
         let listing = |group: &str, state| GroupListing {
             group: group.into(),
+            group_type: GroupType::Classic,
             protocol_type: "consumer".into(),
             state,
         };
@@ -91,7 +76,7 @@ mod tests {
             listing("b", GroupState::Stable),
         ];
         let names = |states: &[StrBytes], types: &[StrBytes]| {
-            let selected = select(groups.clone(), CLASSIC, states, types);
+            let selected = select(groups.clone(), states, types);
             selected
                 .iter()
                 .map(|group| group.group_id.to_string())
@@ -101,7 +86,7 @@ mod tests {
         assert_eq!(names(&["stable".into()], &["CLASSIC".into()]), ["b"]);
         assert!(names(&[], &["consumer".into()]).is_empty());
         for version in 0..=5 {
-            let groups = select(groups.clone(), SHARE, &[], &[]);
+            let groups = select(groups.clone(), &[], &[]);
             encode(1, version, &message!(ListGroupsResponse { groups })).unwrap();
         }
     }

@@ -12,6 +12,8 @@ pub(crate) mod alter_share_group_offsets;
 pub(crate) mod api_versions;
 pub(crate) mod authorized_operations;
 pub(crate) mod config_resource;
+pub(crate) mod consumer_group_describe;
+pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;

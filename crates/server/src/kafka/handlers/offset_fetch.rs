@@ -20,6 +20,9 @@ use super::RequestContext;
 /// The first version that asks for several groups at once.
 const BATCHED: i16 = 8;
 
+/// The first version that says which member asks (KIP-848).
+const MEMBERS: i16 = 9;
+
 /// The first version that names topics by id.
 const TOPIC_IDS: i16 = 10;
 
@@ -33,6 +36,7 @@ pub(crate) async fn handle(
         let fetched = fetch(
             context,
             &request.group_id,
+            None,
             read_single(request.topics.as_deref()),
             request.require_stable,
         )
@@ -42,7 +46,10 @@ pub(crate) async fn handle(
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let topics = read(context.version, group.topics.as_deref());
-        let fetched = fetch(context, &group.group_id, topics, request.require_stable).await;
+        let member = group.member_id.as_deref().unwrap_or_default();
+        let reader = (context.version >= MEMBERS).then_some((member, group.member_epoch));
+        let stable = request.require_stable;
+        let fetched = fetch(context, &group.group_id, reader, topics, stable).await;
         groups.push(respond(group, fetched));
     }
     message!(OffsetFetchResponse { groups })
@@ -51,13 +58,18 @@ pub(crate) async fn handle(
 async fn fetch(
     context: &RequestContext,
     group: &str,
+    reader: Option<(&str, i32)>,
     topics: Option<Vec<FetchTopic>>,
     require_stable: bool,
 ) -> Fetched {
     let mut fetched = context
         .agent
         .groups
-        .fetch_offsets(group, topics.as_deref())
+        .fetch_offsets(
+            group,
+            reader.filter(|reader| *reader != ("", -1)),
+            topics.as_deref(),
+        )
         .await;
     if let Ok(topics) = &mut fetched
         && require_stable
