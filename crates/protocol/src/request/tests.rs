@@ -73,6 +73,20 @@ macro_rules! cold_path {
         );
         $each!(OffsetDeleteRequest, OffsetDeleteResponse);
         $each!(ListConfigResourcesRequest, ListConfigResourcesResponse);
+        $each!(DescribeLogDirsRequest, DescribeLogDirsResponse);
+        $each!(AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse);
+        $each!(ElectLeadersRequest, ElectLeadersResponse);
+        $each!(
+            AlterPartitionReassignmentsRequest,
+            AlterPartitionReassignmentsResponse
+        );
+        $each!(
+            ListPartitionReassignmentsRequest,
+            ListPartitionReassignmentsResponse
+        );
+        $each!(UpdateFeaturesRequest, UpdateFeaturesResponse);
+        $each!(UnregisterBrokerRequest, UnregisterBrokerResponse);
+        $each!(WriteTxnMarkersRequest, WriteTxnMarkersResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };
