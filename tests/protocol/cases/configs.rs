@@ -306,6 +306,17 @@ fn incremental_cases() -> Vec<Case> {
             },
         ),
         case(
+            "what one broker never had of its own",
+            |world, _| {
+                let broker = world.broker.to_string();
+                let rate = alter("", &[("leader.replication.throttled.rate", 1, None)])
+                    .with_resource_type(OF_BROKER)
+                    .with_resource_name(text(&broker));
+                IncrementalAlterConfigsRequest::default().with_resources(vec![rate])
+            },
+            |_, _, _, answer| assert_eq!(answer.responses[0].error_code, NONE),
+        ),
+        case(
             "what cannot be done to a setting",
             |world, _| {
                 let topics = [(); 5].map(|()| world.fresh_topic(1).0);
