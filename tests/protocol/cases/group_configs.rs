@@ -16,6 +16,7 @@ use crate::world::{TOPIC, World};
 
 const OF_TOPIC: i8 = 2;
 const OF_BROKER: i8 = 4;
+const OF_CLIENT_METRICS: i8 = 16;
 const OF_GROUP: i8 = 32;
 const GROUP_CONFIG: i8 = 8;
 const RESET: &str = "share.auto.offset.reset";
@@ -161,11 +162,16 @@ pub(super) fn list_cases() -> Vec<Case> {
             "client metrics",
             move |world, _| {
                 configured(world);
+                let mut request = alter("all", "interval.ms", Some("60000"));
+                request.resources[0].resource_type = OF_CLIENT_METRICS;
+                let answer = world.client.ask(1, &request);
+                assert_eq!(answer.responses[0].error_code, NONE);
                 list(&[])
             },
             |_, _, _, answer| {
                 assert_eq!(answer.error_code, NONE);
-                assert!(answer.config_resources.is_empty());
+                assert_eq!(names(&answer, OF_CLIENT_METRICS), ["all"]);
+                assert_eq!(answer.config_resources.len(), 1);
             },
         )
         .until(0),

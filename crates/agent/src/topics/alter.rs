@@ -13,8 +13,8 @@ use super::settings::{self, Values};
 use super::topic_configs::topic_config;
 use super::{Topics, check_name, decide, refuse, unknown_topic};
 
-/// Longest group id in bytes, as for the groups themselves.
-const GROUP_ID_BYTES: usize = 1024;
+/// Longest name of what has settings, in bytes: group ids are bounded by it, too.
+pub(super) const NAME_BYTES: usize = 1024;
 
 /// What to do with a setting (KIP-339).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +64,13 @@ pub struct Alteration {
 }
 
 /// The settings of one resource: how they are defined, what they are now.
-struct Target<'a> {
-    definition: fn(&str) -> Option<&'static Definition>,
-    current: &'a Values,
-    default: &'a dyn Fn(&Definition) -> String,
+pub(super) struct Target<'a> {
+    pub(super) definition: fn(&str) -> Option<&'static Definition>,
+    pub(super) current: &'a Values,
+    pub(super) default: &'a dyn Fn(&Definition) -> String,
     /// Kafka's code for a value that is wrong.
-    code: ErrorCode,
-    unknown: fn(&str) -> String,
+    pub(super) code: ErrorCode,
+    pub(super) unknown: fn(&str) -> String,
 }
 
 impl Topics {
@@ -158,8 +158,8 @@ impl Topics {
             let message = "Default group resources are not allowed.";
             return Err(refuse(ErrorCode::InvalidRequest, message));
         }
-        if group.len() > GROUP_ID_BYTES {
-            let message = format!("A group's id may have {GROUP_ID_BYTES} bytes.");
+        if group.len() > NAME_BYTES {
+            let message = format!("A group's id may have {NAME_BYTES} bytes.");
             return Err(refuse(ErrorCode::InvalidRequest, message));
         }
         let changes =
@@ -285,7 +285,7 @@ fn is_refused(definition: &Definition) -> bool {
 
 impl Target<'_> {
     /// Checks alterations; the changes to propose, and what the settings will then be.
-    fn plan(
+    pub(super) fn plan(
         &self,
         alterations: &[Alteration],
         replace: bool,

@@ -6,6 +6,7 @@ use alluvium_metadata::{State, Topic};
 
 use super::Topics;
 use super::broker_configs::{broker_config, broker_configs};
+use super::client_metrics::CLIENT_METRICS_CONFIGS;
 use super::definition::{Definition, Stance};
 use super::group_configs::{self, GROUP_CONFIGS};
 use super::settings::{self, Values};
@@ -23,6 +24,8 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// Nowhere.
     Default = 5,
+    /// On the client metrics subscription.
+    ClientMetrics = 7,
     /// On the group.
     DynamicGroup = 8,
 }
@@ -172,6 +175,37 @@ impl Topics {
             }
         };
         chosen(GROUP_CONFIGS.iter(), keys).map(describe).collect()
+    }
+
+    /// All settings of a client metrics subscription, which need not exist, or those named in `keys`.
+    #[must_use]
+    pub fn describe_client_metrics(
+        &self,
+        state: &State,
+        name: &str,
+        keys: Option<&BTreeSet<&str>>,
+    ) -> Vec<DescribedConfig> {
+        let own = state.client_metrics_configs(name);
+        let describe = |definition: &'static Definition| {
+            let set = own.and_then(|own| own.get(definition.name));
+            let place = set.map(|value| Synonym {
+                name: definition.name,
+                value: Some(value.clone()),
+                source: ConfigSource::ClientMetrics,
+            });
+            let synonyms: Vec<Synonym> = place.into_iter().collect();
+            DescribedConfig {
+                definition,
+                value: set
+                    .cloned()
+                    .or_else(|| definition.default.map(str::to_owned)),
+                source: winner(&synonyms),
+                read_only: false,
+                synonyms,
+            }
+        };
+        let all = CLIENT_METRICS_CONFIGS.iter();
+        chosen(all, keys).map(describe).collect()
     }
 
     fn describe_broker_config(

@@ -7,6 +7,7 @@
 
 mod alter;
 mod broker_configs;
+mod client_metrics;
 mod create;
 mod definition;
 mod delete;
@@ -36,6 +37,7 @@ use alluvium_types::{ErrorCode, Millis, TopicId};
 
 pub use alter::{Alteration, AlterationOp};
 pub use broker_configs::{broker_config, broker_configs};
+pub use client_metrics::CLIENT_METRICS_CONFIGS;
 pub use create::{CreatedTopic, NewTopic};
 pub use definition::{Definition, Kind, Stance, nearest};
 pub use describe::{ConfigSource, DescribedConfig, Synonym};

@@ -22,6 +22,8 @@ pub(crate) enum Resource {
     Broker,
     /// Groups of that id.
     Group,
+    /// The client metrics subscription of that name.
+    ClientMetrics,
 }
 
 /// Reads a resource's type and name.
@@ -54,7 +56,8 @@ pub(crate) fn parse(
             "Log levels are set in the process's configuration, there are no Kafka loggers."
                 .to_owned(),
         ),
-        CLIENT_METRICS => refuse("Client metrics are not collected.".to_owned()),
+        CLIENT_METRICS if name.is_empty() => refuse("Subscription name can't be empty".to_owned()),
+        CLIENT_METRICS => Ok(Resource::ClientMetrics),
         GROUP if name.is_empty() => refuse("Default group resources are not allowed.".to_owned()),
         GROUP => Ok(Resource::Group),
         other => refuse(format!("Unsupported resource type {other}")),

@@ -83,6 +83,9 @@ fn describe(
         Resource::Group => Ok(agent
             .metadata
             .read(|state| agent.topics.describe_group(state, name, keys))),
+        Resource::ClientMetrics => Ok(agent
+            .metadata
+            .read(|state| agent.topics.describe_client_metrics(state, name, keys))),
         Resource::Cluster => Ok(agent
             .metadata
             .read(|state| agent.topics.describe_cluster(state, keys))),

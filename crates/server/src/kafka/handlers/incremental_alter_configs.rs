@@ -127,6 +127,11 @@ pub(super) async fn alter(
                 .alter_group(metadata, name, alterations, replace, validate_only)
                 .await
         }
+        Resource::ClientMetrics => {
+            topics
+                .alter_client_metrics(metadata, name, alterations, replace, validate_only)
+                .await
+        }
         // A single broker has no settings of its own that could be left to take away. Tools do so to
         // be sure, after what they throttled for.
         Resource::Broker if !replace && alterations.iter().all(is_deletion) => Ok(()),
