@@ -8,6 +8,7 @@
 //! - [`failover`]: the leader, an agent, a coordinator dies or is cut off under load; random faults.
 //! - [`replace`]: disks are deleted: an agent's, a metadata node's, all.
 //! - [`journal`]: an agent dies with its disk, which held what was acknowledged and not stored yet.
+//! - [`exactly_once`]: transactions of several clients while nodes are killed.
 //! - [`scale`]: agents come and go under default clients.
 //!
 //! Run by root where `ip` can make namespaces, each process has its own; else all share the loopback,
@@ -27,6 +28,7 @@ mod support;
 
 mod beside;
 mod encrypted;
+mod exactly_once;
 mod failover;
 mod journal;
 mod load;

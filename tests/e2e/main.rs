@@ -3,6 +3,7 @@
 //! - [`process`]: starting, stopping, two on one directory.
 //! - [`programs`]: what people begin with: Kafka's tools, simple and careful Python programs.
 //! - [`codecs`]: the same records through every client, for each codec and store.
+//! - [`connect`], [`streams`]: Kafka Connect and Kafka Streams as they are.
 //! - [`kill`]: `kill -9` under load loses and repeats nothing.
 //! - [`policies`]: retention, compaction and DeleteRecords, beside Apache Kafka.
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
@@ -32,6 +33,7 @@ mod abuse;
 mod administration;
 mod cluster;
 mod codecs;
+mod connect;
 mod fsck;
 mod groups;
 mod journal;
@@ -42,5 +44,6 @@ mod programs;
 mod restore;
 mod shares;
 mod sick_store;
+mod streams;
 mod tool;
 mod transactions;

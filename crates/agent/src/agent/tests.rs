@@ -178,6 +178,7 @@ async fn commit(agent: &Agent, group: &str, joined: Option<&Joined>, offset: i64
             .unwrap_or_default(),
         instance_id: None,
         takes_group_not_found: true,
+        takes_epochs: true,
     };
     let partition = CommitPartition {
         partition: 0,

@@ -272,7 +272,7 @@ impl ConsumerGroup {
         }
         let member = self.members.get(committer.member_id.as_str());
         let member = member.ok_or(ErrorCode::UnknownMemberId)?;
-        if member.record.classic.is_none() && !committer.takes_group_not_found {
+        if member.record.classic.is_none() && !committer.takes_epochs {
             return Err(ErrorCode::UnsupportedVersion);
         }
         if member.record.epoch == committer.generation {

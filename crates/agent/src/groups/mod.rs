@@ -33,6 +33,7 @@ mod member;
 mod offsets;
 mod rebalance;
 mod request;
+mod retention;
 mod session;
 mod settings;
 mod tasks;
@@ -164,6 +165,7 @@ impl Groups {
                 changes,
                 stop.clone(),
             )),
+            tokio::spawn(retention::run(Arc::clone(&shared), stop.clone())),
         ];
         Self {
             shared,

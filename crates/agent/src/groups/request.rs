@@ -160,6 +160,8 @@ pub struct Committer {
     pub instance_id: Option<String>,
     /// The client knows GROUP_ID_NOT_FOUND as an answer to a commit.
     pub takes_group_not_found: bool,
+    /// The client can say the epoch of a member of the newer protocol (KIP-848).
+    pub takes_epochs: bool,
 }
 
 /// What is committed in one topic.

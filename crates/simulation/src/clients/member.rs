@@ -311,6 +311,7 @@ impl Member {
             member_id: self.id.clone(),
             instance_id: self.instance.clone(),
             takes_group_not_found: false,
+            takes_epochs: false,
         };
         let topics: Vec<CommitTopic> = positions
             .iter()

@@ -209,6 +209,7 @@ impl Bench {
             member_id: member_id.into(),
             instance_id: None,
             takes_group_not_found: true,
+            takes_epochs: true,
         };
         let partition = TopicPartition::new(TopicId([1; 16]), 0);
         let offsets = vec![OffsetCommit {

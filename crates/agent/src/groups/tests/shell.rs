@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_cluster::Metadata;
 use alluvium_metadata::{CreateTopic, Outcome, RegisterAgent};
@@ -48,13 +49,22 @@ async fn cluster() -> (Metadata, AgentOrigin) {
 }
 
 fn start(metadata: &Metadata, origin: AgentOrigin) -> Groups {
-    let settings = BTreeMap::from([("group.initial.rebalance.delay.ms".into(), "0".into())]);
-    let topics = Topics::new(settings).unwrap();
+    start_at(metadata, origin, Arc::new(ManualClock::new(1)))
+}
+
+fn start_at(metadata: &Metadata, origin: AgentOrigin, clock: Arc<ManualClock>) -> Groups {
+    let settings = [
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("offsets.retention.minutes", "5"),
+        ("offsets.retention.check.interval.ms", "60000"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let topics = Topics::new(BTreeMap::from(settings)).unwrap();
     Groups::start(
         Registration::fixed(origin),
         Freshness::of(metadata),
         metadata.clone(),
-        Arc::new(ManualClock::new(1)),
+        clock,
         topics,
     )
 }
@@ -85,6 +95,7 @@ fn committer(joined: &Joined) -> Committer {
         member_id: joined.member_id.clone(),
         instance_id: None,
         takes_group_not_found: true,
+        takes_epochs: true,
     }
 }
 
@@ -232,4 +243,73 @@ async fn a_lost_connection_does_not_hold_up_the_others() {
     let again = groups.join(request(&joined.member_id, None)).await.unwrap();
     assert_eq!((again.generation, again.members.len()), (2, 1));
     groups.shutdown().await;
+}
+
+/// Commits one partition of the topic for somebody who belongs to no group.
+async fn commit_alone(groups: &Groups, group: &str, partition: i32) {
+    let committer = Committer {
+        group: group.into(),
+        generation: -1,
+        ..Committer::default()
+    };
+    let topic = CommitTopic {
+        topic: TopicRef::Id(TOPIC),
+        partitions: vec![at(partition, 5, "")],
+    };
+    let codes = groups.commit(&committer, vec![topic]).await;
+    assert_eq!(codes, [[ErrorCode::None]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_that_nobody_uses_are_forgotten_offset_by_offset() {
+    const MINUTE: i64 = 60_000;
+    let (metadata, origin) = cluster().await;
+    let clock = Arc::new(ManualClock::new(1));
+    let groups = start_at(&metadata, origin, Arc::clone(&clock));
+    commit_alone(&groups, "alone", 0).await;
+    let joined = member(&groups).await;
+    sync(&groups, &joined, b"all").await.unwrap();
+    let topic = CommitTopic {
+        topic: TopicRef::Id(TOPIC),
+        partitions: vec![at(0, 5, "")],
+    };
+    groups.commit(&committer(&joined), vec![topic]).await;
+    let pass = |minutes: i64| {
+        let (groups, joined, clock) = (&groups, &joined, &clock);
+        async move {
+            for _ in 0..minutes * 10 {
+                clock.advance(MINUTE / 10);
+                tokio::time::sleep(Duration::from_secs(6)).await;
+                let beat = Heartbeat {
+                    group: "g".into(),
+                    generation: joined.generation,
+                    member_id: joined.member_id.clone(),
+                    instance_id: None,
+                };
+                let _ = groups.heartbeat(&beat).await;
+            }
+        }
+    };
+    pass(3).await;
+    commit_alone(&groups, "alone", 1).await;
+    let kept = |group: &str| metadata.read(|state| state.group(group).map(|it| it.offsets.len()));
+    assert_eq!((kept("alone"), kept("g")), (Some(2), Some(1)));
+    pass(3).await;
+    assert_eq!((kept("alone"), kept("g")), (Some(1), Some(1)));
+    pass(3).await;
+    assert_eq!(kept("alone"), None);
+    assert_eq!(
+        kept("g"),
+        Some(1),
+        "its member says nothing that is understood"
+    );
+    let leaver = Leaver {
+        member_id: joined.member_id.clone(),
+        ..Leaver::default()
+    };
+    groups.leave("g", &[leaver]).await.unwrap();
+    pass(4).await;
+    assert_eq!(kept("g"), Some(1), "it has been empty for four minutes");
+    pass(3).await;
+    assert_eq!(kept("g"), None);
 }

@@ -19,11 +19,10 @@ pub(super) const CONFIGS: &[Definition] = &[
         .doc("Longest text that may be committed beside an offset, in bytes."),
     int("offsets.retention.minutes", "10080")
         .at_least(1.0)
-        .doc("How long offsets of a group without members are kept, in minutes.")
-        .not_yet("offsets are kept until their group or topic is deleted"),
+        .doc("How long offsets are kept that nobody commits any more, once their group has no members or these do not read the topic, in minutes."),
     long("offsets.retention.check.interval.ms", "600000")
         .at_least(1.0)
-        .not_yet("offsets are kept until their group or topic is deleted"),
+        .doc("How often it is looked for such offsets, in milliseconds."),
     int("offsets.commit.timeout.ms", "5000")
         .at_least(1.0)
         .no_effect(OFFSETS_IN_METADATA),

@@ -26,6 +26,7 @@ pub(crate) async fn handle(
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_deref().map(str::to_owned),
         takes_group_not_found: context.version >= 9,
+        takes_epochs: context.version >= 9,
     };
     let topics = request
         .topics

@@ -29,6 +29,7 @@ pub(crate) async fn handle(
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_deref().map(str::to_owned),
         takes_group_not_found: false,
+        takes_epochs: true,
     };
     let transaction = InTransactionOf {
         transactional_id: request.transactional_id.to_string(),

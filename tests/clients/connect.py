@@ -1,0 +1,171 @@
+"""Kafka Connect on a server: lines of a file go through a topic into another file.
+
+usage: connect.py ADDRESS CLASSPATH DIRECTORY standalone|distributed
+
+A worker copies lines, is stopped, and goes on where it was when it is started again: every line comes out
+once. In the distributed mode its settings, offsets and states lie in topics that it makes by itself. Prints
+what was seen as JSON.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+address, classpath, folder, mode = sys.argv[1:5]
+folder = Path(folder)
+source, sink = folder / f"{mode}-source.txt", folder / f"{mode}-sink.txt"
+topic = f"{mode}-lines"
+PATIENCE = 90
+
+COMMON = {
+    "bootstrap.servers": address,
+    "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+    "value.converter": "org.apache.kafka.connect.storage.StringConverter",
+    "offset.flush.interval.ms": "500",
+    "plugin.discovery": "service_load",
+    "listeners": "http://127.0.0.1:0",
+}
+CONNECTORS = {
+    f"{mode}-source": {
+        "connector.class": "FileStreamSource",
+        "tasks.max": "1",
+        "file": str(source),
+        "topic": topic,
+    },
+    f"{mode}-sink": {
+        "connector.class": "FileStreamSink",
+        "tasks.max": "1",
+        "file": str(sink),
+        "topics": topic,
+    },
+}
+
+
+def properties(name, settings):
+    path = folder / f"{mode}-{name}.properties"
+    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    return str(path)
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]
+
+
+class Worker:
+    def __init__(self):
+        self.port = free_port()
+        common = {**COMMON, "listeners": f"http://127.0.0.1:{self.port}"}
+        if mode == "standalone":
+            main = "ConnectStandalone"
+            worker = {**common, "offset.storage.file.filename": str(folder / "offsets")}
+            files = [properties("worker", worker)]
+            for name, settings in CONNECTORS.items():
+                files.append(properties(name, {"name": name, **settings}))
+        else:
+            main = "ConnectDistributed"
+            worker = {**common, "group.id": "workers", "heartbeat.interval.ms": "1000", "session.timeout.ms": "6000"}
+            for kind in ("config", "offset", "status"):
+                worker[f"{kind}.storage.topic"] = f"connect-{kind}s"
+                worker[f"{kind}.storage.replication.factor"] = "1"
+            files = [properties("worker", worker)]
+        self.log = open(folder / f"{mode}-worker.log", "a")
+        self.process = subprocess.Popen(
+            ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", classpath]
+            + [f"org.apache.kafka.connect.cli.{main}"]
+            + files,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def ask(self, method, path, body=None):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def until(self, what, holds):
+        deadline = time.time() + PATIENCE
+        while True:
+            if self.process.poll() is not None:
+                raise SystemExit(f"the worker has ended with {self.process.returncode}")
+            try:
+                if holds():
+                    return
+            except (urllib.error.URLError, ConnectionError, OSError):
+                pass
+            if time.time() > deadline:
+                raise SystemExit(f"gave up waiting for {what}")
+            time.sleep(0.2)
+
+    def run_connectors(self):
+        self.until("the worker", lambda: self.ask("GET", "/connectors") is not None)
+        for name, settings in CONNECTORS.items():
+            # A new worker may still be on its way into its group.
+            def put():
+                self.ask("PUT", f"/connectors/{name}/config", settings)
+                return True
+
+            self.until(name, put)
+
+    def states(self):
+        found = {}
+        for name in CONNECTORS:
+            status = self.ask("GET", f"/connectors/{name}/status")
+            found[name] = [status["connector"]["state"]] + [it["state"] for it in status["tasks"]]
+        return found
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+
+def lines():
+    return sink.read_text().splitlines() if sink.exists() else []
+
+
+def write(first, last):
+    with open(source, "a") as out:
+        for number in range(first, last):
+            out.write(f"line {number}\n")
+
+
+write(0, 200)
+worker = Worker()
+if mode == "distributed":
+    worker.run_connectors()
+worker.until("two hundred lines", lambda: len(lines()) >= 200)
+worker.until("running tasks", lambda: all(it == ["RUNNING", "RUNNING"] for it in worker.states().values()))
+states = worker.states()
+# What was sent is remembered before it is asked to stop.
+time.sleep(1)
+worker.stop()
+write(200, 300)
+worker = Worker()
+worker.until("three hundred lines", lambda: len(lines()) >= 300)
+time.sleep(1)
+kept = sorted(worker.ask("GET", "/connectors")) if mode == "distributed" else sorted(CONNECTORS)
+worker.stop()
+print(
+    json.dumps(
+        {
+            "states": states,
+            "kept": kept,
+            "whole": lines() == [f"line {number}" for number in range(300)],
+            "lines": len(lines()),
+        }
+    )
+)
