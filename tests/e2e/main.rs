@@ -12,6 +12,7 @@
 //! - [`report`]: what clients in five languages can do.
 //! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
 //! - [`fsck`]: a sound bucket is told from one that was tampered with.
+//! - [`administration`]: Kafka's tools over what is not there: leaders, replicas, disks.
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`shares`]: a share group drains a queue.
 //! - [`sick_store`]: a store that fails, hangs and is switched off.
@@ -30,6 +31,7 @@
 mod support;
 
 mod abuse;
+mod administration;
 mod cluster;
 mod codecs;
 mod connect;

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use alluvium_cluster::{Metadata, ProposeError};
 use alluvium_compaction::{Compaction, CompactionConfig};
 use alluvium_metadata::{AgentOrigin, Command, RegisterAgent, State};
-use alluvium_storage::bucket::{Bucket, Cause};
+use alluvium_storage::bucket::{Bucket, Cause, plain_url};
 use alluvium_storage::cache::{Cache, CacheConfig, DiskTier};
 use alluvium_storage::write_ahead::WriteAhead;
 use alluvium_transport::Service;
@@ -128,6 +128,7 @@ pub struct Agent {
     pub transactions: Transactions,
     /// Producer ids for InitProducerId.
     pub producer_ids: ProducerIds,
+    store: String,
     peer_service: Arc<PeerService>,
     registration: Registration,
     freshness: Freshness,
@@ -184,6 +185,9 @@ impl Agent {
             memory_bytes: config.cache_bytes,
             disk: config.cache_disk.clone(),
         };
+        let store = plain_url(bucket.url());
+        let store = store.split_once('?').map_or(store, |(name, _)| name);
+        let store = store.to_owned();
         let cache = Cache::open(bucket.clone(), &caching).await;
         // Whom to ask for copies and blocks.
         let peers = peers(&config, &metadata, &registration);
@@ -270,6 +274,7 @@ impl Agent {
             shares,
             transactions,
             producer_ids,
+            store,
             peer_service: Arc::new(peer_service),
             registration,
             freshness,
@@ -280,6 +285,12 @@ impl Agent {
             compaction,
             lease,
         }))
+    }
+
+    /// The object store's name: its URL without options.
+    #[must_use]
+    pub fn store(&self) -> &str {
+        &self.store
     }
 
     /// The agent's id, which stays as long as its identity is remembered.

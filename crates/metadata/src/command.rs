@@ -51,7 +51,8 @@ pub enum Command {
         /// How many there shall be; at least one more than there are.
         count: PartitionIndex,
     },
-    /// Alters the configuration of a topic or of the whole cluster.
+    /// Alters the configuration of a topic, of the whole cluster, of a group or of a client metrics
+    /// subscription.
     AlterConfigs {
         /// Whose.
         target: ConfigTarget,
@@ -312,6 +313,10 @@ pub enum ConfigTarget {
     Topic(TopicId),
     /// The cluster's (Kafka's dynamic broker default).
     Cluster,
+    /// That of groups of this id; there need be none.
+    Group(String),
+    /// That of the client metrics subscription of this name (KIP-714). It is there while any is set.
+    ClientMetrics(String),
 }
 
 /// One step of [`Command::AlterConfigs`].

@@ -1,10 +1,10 @@
-//! Configuration of topics and of the cluster. Values are not looked into: whoever made the command
+//! Configuration of topics, of the cluster, of groups and of client metrics subscriptions. Values are not looked into: whoever made the command
 //! has checked them.
 
 use std::collections::BTreeMap;
 
 use crate::command::{Change, ConfigChange, ConfigOp, ConfigTarget, Outcome, Refusal};
-use crate::state::{State, unknown_topic};
+use crate::state::{NamedConfigs, State, unknown_topic};
 
 pub(crate) fn alter(
     state: &mut State,
@@ -13,24 +13,43 @@ pub(crate) fn alter(
     steps: Vec<ConfigChange>,
     changes: &mut Vec<Change>,
 ) -> Result<Outcome, Refusal> {
-    let configs = match target {
-        ConfigTarget::Cluster => &mut state.cluster_configs,
+    match target {
+        ConfigTarget::Cluster => take_all(&mut state.cluster_configs, replace, steps),
         ConfigTarget::Topic(id) => {
-            &mut state
-                .topics
-                .get_mut(id)
-                .ok_or_else(|| unknown_topic(*id))?
-                .configs
+            let topic = state.topics.get_mut(id);
+            let topic = topic.ok_or_else(|| unknown_topic(*id))?;
+            take_all(&mut topic.configs, replace, steps);
         }
-    };
+        ConfigTarget::Group(id) => {
+            alter_named(&mut state.group_configs, id, replace, steps);
+            changes.push(Change::Groups);
+            return Ok(Outcome::Done);
+        }
+        ConfigTarget::ClientMetrics(name) => {
+            alter_named(&mut state.client_metrics, name, replace, steps);
+            return Ok(Outcome::Done);
+        }
+    }
+    changes.push(Change::Topics);
+    Ok(Outcome::Done)
+}
+
+/// What has no configuration left is not named any more.
+fn alter_named(all: &mut NamedConfigs, name: &str, replace: bool, steps: Vec<ConfigChange>) {
+    let mut configs = all.remove(name).unwrap_or_default();
+    take_all(&mut configs, replace, steps);
+    if !configs.is_empty() {
+        all.insert(name.to_owned(), configs);
+    }
+}
+
+fn take_all(configs: &mut BTreeMap<String, String>, replace: bool, steps: Vec<ConfigChange>) {
     if replace {
         configs.clear();
     }
     for step in steps {
         take(configs, step);
     }
-    changes.push(Change::Topics);
-    Ok(Outcome::Done)
 }
 
 /// One step, as KIP-339 has it.

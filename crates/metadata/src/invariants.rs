@@ -32,6 +32,10 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
             topic.id, topic.producers_before, state.next_producer_id
         ));
     }
+    let mut named = state.group_configs.iter().chain(&state.client_metrics);
+    if let Some((name, _)) = named.find(|(_, configs)| configs.is_empty()) {
+        return Err(format!("'{name}' is kept without any settings"));
+    }
     state.transactions.check()?;
     transactions(state)?;
     groups(state)

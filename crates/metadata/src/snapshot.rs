@@ -64,9 +64,11 @@
 //! 15. topics that were deleted and not purged yet, as in 8;
 //! 16. transactional ids, a map of text to the producer (id and epoch), an option of the producer before
 //!     its epoch was raised, timeout in milliseconds, status (0 empty, 1 ongoing, 2 committed, 3
-//!     aborted), partitions, groups, time at which the transaction began or the id was last used.
+//!     aborted), partitions, groups, time at which the transaction began or the id was last used;
+//! 17. configs of groups, a map of text to a map of text to text;
+//! 18. configs of client metrics subscriptions, as in 17.
 //!
-//! Version 3 has no field 16, groups without the last map, partitions without the last two fields.
+//! Version 3 has no fields 16 to 18, groups without the last map, partitions without the last two fields.
 //!
 //! Version 2, of release 0.2, lacks the same, and has no fields 13 to 15; agents without the two options at the end;
 //! partitions without the last offset; objects with a length only.

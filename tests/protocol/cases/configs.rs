@@ -7,21 +7,29 @@ use kafka_protocol::messages::{
     alter_configs_request as replacing, incremental_alter_configs_request as incremental,
 };
 
+use super::group_configs;
 use crate::codes::*;
 use crate::table::{Case, case};
 use crate::wire::text;
 use crate::world::{NOWHERE, TOPIC, World};
 
-pub(super) const KEYS: &[i16] = &[32, 33, 44];
+pub(super) const KEYS: &[i16] = &[32, 33, 44, 74];
 
 const OF_TOPIC: i8 = 2;
 const OF_BROKER: i8 = 4;
 
 pub(super) fn cases() -> Vec<Case> {
-    [describe_cases(), replace_cases(), incremental_cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        describe_cases(),
+        replace_cases(),
+        incremental_cases(),
+        group_configs::alter_cases(),
+        group_configs::describe_cases(),
+        group_configs::list_cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn resource(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
@@ -296,6 +304,17 @@ fn incremental_cases() -> Vec<Case> {
                     "1048588"
                 );
             },
+        ),
+        case(
+            "what one broker never had of its own",
+            |world, _| {
+                let broker = world.broker.to_string();
+                let rate = alter("", &[("leader.replication.throttled.rate", 1, None)])
+                    .with_resource_type(OF_BROKER)
+                    .with_resource_name(text(&broker));
+                IncrementalAlterConfigsRequest::default().with_resources(vec![rate])
+            },
+            |_, _, _, answer| assert_eq!(answer.responses[0].error_code, NONE),
         ),
         case(
             "what cannot be done to a setting",

@@ -5,6 +5,7 @@ mod cluster;
 mod configs;
 mod consumers;
 mod data;
+mod group_configs;
 mod groups;
 mod membership;
 mod offsets;

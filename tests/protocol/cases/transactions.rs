@@ -31,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The producer of a transactional id, anew.
-fn begin(world: &mut World, id: &str) -> (i64, i16) {
+pub(super) fn begin(world: &mut World, id: &str) -> (i64, i16) {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(transactional(id)))
         .with_transaction_timeout_ms(60_000);
@@ -41,7 +41,7 @@ fn begin(world: &mut World, id: &str) -> (i64, i16) {
     (producer, begun.producer_epoch)
 }
 
-fn add(
+pub(super) fn add(
     id: &str,
     (producer, epoch): (i64, i16),
     topics: &[(&str, &[i32])],
@@ -71,7 +71,9 @@ fn add(
 }
 
 /// A form for each of the two: what is not of a version must not be set in it.
-fn single(mut request: own::AddPartitionsToTxnRequest) -> own::AddPartitionsToTxnRequest {
+pub(super) fn single(
+    mut request: own::AddPartitionsToTxnRequest,
+) -> own::AddPartitionsToTxnRequest {
     request.transactions.clear();
     request
 }
@@ -350,6 +352,27 @@ fn describe_cases() -> Vec<Case> {
                 };
                 assert!(is_listed("listed") && !is_listed("described"));
                 assert_eq!(&*answer.unknown_state_filters[0], "Asleep");
+            },
+        ),
+        newest(
+            "transactions whose ids match",
+            2,
+            |world| {
+                begin(world, "orders-1");
+                begin(world, "old-orders-1");
+                message!(own::ListTransactionsRequest {
+                    transactional_id_pattern: Some("orders-[0-9]".into()),
+                })
+            },
+            |world, answer: own::ListTransactionsResponse| {
+                let ids: Vec<_> = answer.transaction_states.iter().collect();
+                let ids: Vec<_> = ids.iter().map(|it| &*it.transactional_id).collect();
+                assert_eq!(ids, ["orders-1"]);
+                let broken = message!(own::ListTransactionsRequest {
+                    transactional_id_pattern: Some("orders-[0".into()),
+                });
+                let refused: own::ListTransactionsResponse = world.client.ask_own(2, &broken);
+                assert_eq!(refused.error_code, INVALID_REGULAR_EXPRESSION);
             },
         ),
         newest(

@@ -3,6 +3,7 @@
 mod drains;
 mod groups;
 mod registrations;
+mod shares;
 
 use std::collections::BTreeMap;
 

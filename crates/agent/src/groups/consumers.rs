@@ -27,7 +27,7 @@ impl Groups {
             // It may name topics of which it has learned from another agent.
             let _ = shared.freshness.catch_up().await;
         }
-        let settings = shared.settings();
+        let settings = shared.settings_of(&beat.group);
         beat.check(&settings.offered())?;
         let (waiter, answer) = Waiter::new();
         let beaten = shared.on(&beat.group, beat.epoch == JOINS, |coordinator, now| {

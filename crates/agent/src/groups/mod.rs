@@ -510,6 +510,12 @@ impl Shared {
             .read(|state| Settings::read(&self.topics, state))
     }
 
+    /// The same with what a group of the newer protocol has set for itself.
+    fn settings_of(&self, group: &str) -> Settings {
+        self.metadata
+            .read(|state| Settings::of(&self.topics, state, group))
+    }
+
     /// While this agent's lease does not hold, another may coordinate in its place.
     fn check_lease(&self) -> Result<(), ErrorCode> {
         if self.registration.lease_valid() {

@@ -106,6 +106,20 @@ impl Settings {
         self.assignors.into_iter().flatten().collect()
     }
 
+    /// The settings with those of one group. It is they that hold while the group is served.
+    pub(crate) fn of(topics: &Topics, state: &State, group: &str) -> Self {
+        let own = |name| topics.group(state, group, name)?.parse().ok();
+        let brokers = Self::read(topics, state);
+        Self {
+            consumer_session: own("consumer.session.timeout.ms")
+                .unwrap_or(brokers.consumer_session),
+            consumer_heartbeat: own("consumer.heartbeat.interval.ms")
+                .unwrap_or(brokers.consumer_heartbeat)
+                .max(100),
+            ..brokers
+        }
+    }
+
     /// The settings as they stand.
     pub(crate) fn read(topics: &Topics, state: &State) -> Self {
         fn or<T: std::str::FromStr>(text: Option<String>, default: T) -> T {

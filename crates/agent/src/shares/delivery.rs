@@ -4,37 +4,61 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium_metadata::{
-    Acknowledgements, Command, Outcome, ShareAcknowledge, ShareAcquire, ShareBegin, ShareRelease,
+    AcknowledgeKind, Acknowledgements, Command, Outcome, ShareAcknowledge, ShareAcquire,
+    ShareBegin, ShareRelease,
 };
 use alluvium_types::{ErrorCode, Millis, TopicPartition};
+use tokio::time::timeout;
 
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, OffsetSpec};
+use crate::topics::OffsetReset;
 
-use super::{ShareFetch, ShareFetched, Shared, reading};
+use super::settings::Settings;
+use super::{COMMAND_DEADLINE, ShareFetch, ShareFetched, Shared, reading};
 
 impl Shared {
     /// The group has a place in these partitions from here on.
     pub(super) async fn begin(
         &self,
+        fetch: &Fetch,
         group: &str,
         places: &[TopicPartition],
     ) -> Result<(), ErrorCode> {
-        let starts: Vec<_> = self.metadata.read(|state| {
+        let (mut starts, since) = self.metadata.read(|state| {
+            let begins = Settings::of(&self.topics, state, group).begins;
             let known = state.group(group).map(|group| &group.shares);
             let is_new =
                 |place: &TopicPartition| !known.is_some_and(|known| known.contains_key(place));
-            places
-                .iter()
-                .copied()
-                .filter(is_new)
-                .filter_map(|place| {
-                    let partition = state.partition(place)?;
-                    Some((place, partition.high_watermark()))
-                })
-                .collect()
+            let new = places.iter().copied().filter(is_new);
+            let start = |place: TopicPartition| {
+                let partition = state.partition(place)?;
+                let start = match begins {
+                    OffsetReset::Earliest => partition.log_start(),
+                    OffsetReset::Latest | OffsetReset::Ago(_) => partition.high_watermark(),
+                };
+                Some((place, start))
+            };
+            let starts: Vec<_> = new.filter_map(start).collect();
+            let since = match begins {
+                OffsetReset::Ago(ago) => Some(self.clock.now().saturating_sub(ago).max(0)),
+                OffsetReset::Latest | OffsetReset::Earliest => None,
+            };
+            (starts, since)
         });
         if starts.is_empty() {
             return Ok(());
+        }
+        if let Some(since) = since {
+            for (place, start) in &mut starts {
+                let first = fetch.list_offset(*place, OffsetSpec::Timestamp(since), false);
+                let (first, _) = timeout(COMMAND_DEADLINE, first)
+                    .await
+                    .map_err(|_| ErrorCode::RequestTimedOut)??;
+                // Where all records are older, the group begins at the end.
+                if first >= 0 {
+                    *start = first;
+                }
+            }
         }
         let group = group.to_owned();
         self.propose(Command::ShareBegin(ShareBegin { group, starts }))
@@ -48,9 +72,14 @@ impl Shared {
         member: &str,
         acknowledged: &[(TopicPartition, Vec<Acknowledgements>)],
     ) -> Vec<(TopicPartition, ErrorCode)> {
-        let terms = self.settings().terms;
+        let Settings { terms, renews, .. } = self.settings(group);
         let mut codes = Vec::with_capacity(acknowledged.len());
         for (partition, batches) in acknowledged {
+            let mut kinds = batches.iter().flat_map(|batch| &batch.kinds);
+            if !renews && kinds.any(|kind| *kind == AcknowledgeKind::Renew) {
+                codes.push((*partition, ErrorCode::InvalidRecordState));
+                continue;
+            }
             let command = Command::ShareAcknowledge(ShareAcknowledge {
                 group: group.to_owned(),
                 partition: *partition,
@@ -83,7 +112,7 @@ impl Shared {
             group: group.to_owned(),
             members,
             partitions: Vec::new(),
-            terms: self.settings().terms,
+            terms: self.settings(group).terms,
         });
         if let Err(code) = self.propose(command).await {
             tracing::debug!(%code, group, "what members of a share group held is free when its locks run out");
@@ -98,7 +127,7 @@ impl Shared {
         partitions: &[(TopicPartition, usize)],
         answer: &mut ShareFetched,
     ) -> Result<Option<TopicPartition>, ErrorCode> {
-        let terms = self.settings().terms;
+        let terms = self.settings(&asked.group).terms;
         let (mut records, mut bytes) = (asked.max_records, asked.max_bytes.max(1));
         let mut last = None;
         for (place, most_bytes) in partitions {

@@ -153,7 +153,11 @@ impl Shares {
     ///
     /// # Errors
     /// What a Kafka client is told.
-    pub async fn heartbeat(&self, beat: ShareHeartbeat) -> Result<ShareMembership, ErrorCode> {
+    pub async fn heartbeat(
+        &self,
+        fetch: &Fetch,
+        beat: ShareHeartbeat,
+    ) -> Result<ShareMembership, ErrorCode> {
         let shared = &self.shared;
         if beat.group.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
@@ -167,7 +171,7 @@ impl Shares {
         let now = shared.clock.now();
         let told = shared.metadata.read(|state| {
             shared.coordinates(state, &group)?;
-            let settings = Settings::read(&shared.topics, state);
+            let settings = Settings::of(&shared.topics, state, &group);
             let known = |name: &str| {
                 let topic = state.topic_by_name(name)?;
                 let partitions = alluvium_metadata::Partition::count(&topic.partitions);
@@ -186,15 +190,16 @@ impl Shares {
                     .iter()
                     .map(|index| TopicPartition::new(*topic, *index))
             });
-            shared.begin(&group, &places.collect::<Vec<_>>()).await?;
+            let places: Vec<_> = places.collect();
+            shared.begin(fetch, &group, &places).await?;
         }
         Ok(told)
     }
 
-    /// The time between heartbeats, in milliseconds.
+    /// The time between heartbeats of a group's members, in milliseconds.
     #[must_use]
-    pub fn heartbeat_interval(&self) -> i32 {
-        self.shared.settings().heartbeat
+    pub fn heartbeat_interval(&self, group: &str) -> i32 {
+        self.shared.settings(group).heartbeat
     }
 
     /// A share group's epoch and members; none where it has no members.
@@ -272,7 +277,7 @@ impl Shares {
             shared.clock.now(),
         )?;
         let mut answer = ShareFetched {
-            lock: shared.settings().terms.lock,
+            lock: shared.settings(group).terms.lock,
             partitions: BTreeMap::new(),
         };
         for (place, code) in shared.acknowledge(group, member, &asked.acknowledged).await {
@@ -285,7 +290,7 @@ impl Shares {
         let deadline = Instant::now() + asked.max_wait;
         let places: Vec<TopicPartition> =
             reading.partitions.iter().map(|(place, _)| *place).collect();
-        shared.begin(group, &places).await?;
+        shared.begin(fetch, group, &places).await?;
         loop {
             // The seat is taken before the look: nothing is missed in between.
             let seat = fetch.seat(places.iter().copied());
@@ -422,9 +427,9 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self, group: &str) -> Settings {
         self.metadata
-            .read(|state| Settings::read(&self.topics, state))
+            .read(|state| Settings::of(&self.topics, state, group))
     }
 
     /// Whether this agent may speak for a group.

@@ -1,4 +1,4 @@
-//! Altering the configuration of topics and of the cluster.
+//! Altering the configuration of topics, of the cluster and of groups.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,14 @@ use alluvium_metadata::{Command, ConfigChange, ConfigOp, ConfigTarget, Refusal, 
 use alluvium_types::ErrorCode;
 
 use super::broker_configs::broker_config;
-use super::definition::{Definition, Kind, Stance, elements};
+use super::definition::{Definition, Kind, Stance, elements, nearest};
+use super::group_configs::{self, GROUP_CONFIGS, group_config};
 use super::settings::{self, Values};
 use super::topic_configs::topic_config;
 use super::{Topics, check_name, decide, refuse, unknown_topic};
+
+/// Longest name of what has settings, in bytes: group ids are bounded by it, too.
+pub(super) const NAME_BYTES: usize = 1024;
 
 /// What to do with a setting (KIP-339).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +64,13 @@ pub struct Alteration {
 }
 
 /// The settings of one resource: how they are defined, what they are now.
-struct Target<'a> {
-    definition: fn(&str) -> Option<&'static Definition>,
-    current: &'a Values,
-    default: &'a dyn Fn(&Definition) -> String,
+pub(super) struct Target<'a> {
+    pub(super) definition: fn(&str) -> Option<&'static Definition>,
+    pub(super) current: &'a Values,
+    pub(super) default: &'a dyn Fn(&Definition) -> String,
     /// Kafka's code for a value that is wrong.
-    code: ErrorCode,
-    unknown: fn(&str) -> String,
+    pub(super) code: ErrorCode,
+    pub(super) unknown: fn(&str) -> String,
 }
 
 impl Topics {
@@ -138,6 +142,64 @@ impl Topics {
         Ok(())
     }
 
+    /// Alters the settings of groups of an id, which need not exist.
+    ///
+    /// # Errors
+    /// See [`Self::alter_topic`].
+    pub async fn alter_group(
+        &self,
+        metadata: &Metadata,
+        group: &str,
+        alterations: &[Alteration],
+        replace: bool,
+        validate_only: bool,
+    ) -> Result<(), Refusal> {
+        if group.is_empty() {
+            let message = "Default group resources are not allowed.";
+            return Err(refuse(ErrorCode::InvalidRequest, message));
+        }
+        if group.len() > NAME_BYTES {
+            let message = format!("A group's id may have {NAME_BYTES} bytes.");
+            return Err(refuse(ErrorCode::InvalidRequest, message));
+        }
+        let changes =
+            metadata.read(|state| self.check_group_changes(state, group, alterations, replace))?;
+        if !validate_only {
+            let command = Command::AlterConfigs {
+                target: ConfigTarget::Group(group.to_owned()),
+                replace,
+                changes,
+            };
+            decide(metadata, command).await?;
+        }
+        Ok(())
+    }
+
+    fn check_group_changes(
+        &self,
+        state: &State,
+        group: &str,
+        alterations: &[Alteration],
+        replace: bool,
+    ) -> Result<Vec<ConfigChange>, Refusal> {
+        let (statics, dynamics) = (&self.shared.statics, state.cluster_configs());
+        let default = |definition: &Definition| {
+            group_configs::group_default(statics, dynamics, definition).to_owned()
+        };
+        let none = Values::new();
+        let target = Target {
+            definition: group_config,
+            current: state.group_configs(group).unwrap_or(&none),
+            default: &default,
+            code: ErrorCode::InvalidConfig,
+            unknown: unknown_group_config,
+        };
+        let (changes, altered) = target.plan(alterations, replace)?;
+        group_configs::check_group(statics, dynamics, &altered)
+            .map_err(|message| refuse(ErrorCode::InvalidConfig, message))?;
+        Ok(changes)
+    }
+
     fn check_topic_changes(
         &self,
         state: &State,
@@ -207,13 +269,23 @@ impl Topics {
     }
 }
 
+fn unknown_group_config(name: &str) -> String {
+    let known = GROUP_CONFIGS.iter().map(|definition| definition.name);
+    let near = nearest(name, known);
+    let hint = near.map(|near| format!("; the nearest known one is {near}"));
+    format!(
+        "Unknown group config name: {name}{}",
+        hint.unwrap_or_default()
+    )
+}
+
 fn is_refused(definition: &Definition) -> bool {
     matches!(definition.stance, Stance::Refused(_))
 }
 
 impl Target<'_> {
     /// Checks alterations; the changes to propose, and what the settings will then be.
-    fn plan(
+    pub(super) fn plan(
         &self,
         alterations: &[Alteration],
         replace: bool,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::offset_reset::OffsetReset;
+
 /// A setting's type, by the numbers of DescribeConfigs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -65,6 +67,8 @@ pub(crate) enum Rule {
     ThrottledReplicas,
     /// A gzip level: -1 or 1 to 9.
     GzipLevel,
+    /// See [`OffsetReset`].
+    OffsetReset,
 }
 
 /// What becomes of a setting.
@@ -240,6 +244,9 @@ impl Definition {
             Rule::GzipLevel => {
                 Err(self.invalid(value, "Value must be between 1 and 9 or equal to -1"))
             }
+            Rule::OffsetReset => OffsetReset::parse(value)
+                .map(|_| ())
+                .map_err(|reason| self.invalid(value, reason)),
             Rule::OneOf(names) => self.check_name(value, names),
             Rule::ElementsOf(names) => self.check_elements(value, names),
             Rule::Distinct => self.check_elements(value, &[]),

@@ -6,12 +6,14 @@ use alluvium_metadata::{State, Topic};
 
 use super::Topics;
 use super::broker_configs::{broker_config, broker_configs};
+use super::client_metrics::CLIENT_METRICS_CONFIGS;
 use super::definition::{Definition, Stance};
+use super::group_configs::{self, GROUP_CONFIGS};
 use super::settings::{self, Values};
 use super::topic_configs::{TOPIC_CONFIGS, synonyms};
 
-/// Where a value was set, by the numbers of DescribeConfigs. Lower numbers win.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a value was set, by the numbers of DescribeConfigs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
 pub enum ConfigSource {
     /// On the topic.
@@ -22,6 +24,10 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// Nowhere.
     Default = 5,
+    /// On the client metrics subscription.
+    ClientMetrics = 7,
+    /// On the group.
+    DynamicGroup = 8,
 }
 
 impl ConfigSource {
@@ -139,6 +145,67 @@ impl Topics {
                 described
             })
             .collect()
+    }
+
+    /// All settings of groups of this id, which need not exist, or those named in `keys`.
+    #[must_use]
+    pub fn describe_group(
+        &self,
+        state: &State,
+        group: &str,
+        keys: Option<&BTreeSet<&str>>,
+    ) -> Vec<DescribedConfig> {
+        let none = Values::new();
+        let own = state.group_configs(group).unwrap_or(&none);
+        let (statics, dynamics) = (&self.shared.statics, state.cluster_configs());
+        let describe = |definition: &'static Definition| {
+            let name = definition.name;
+            let value = group_configs::group_value(statics, dynamics, own, definition);
+            let own = own
+                .get(name)
+                .map(|value| synonym(name, value, ConfigSource::DynamicGroup));
+            let mut synonyms: Vec<Synonym> = own.into_iter().collect();
+            synonyms.extend(self.places(dynamics, group_configs::synonym(name).into_iter()));
+            DescribedConfig {
+                definition,
+                value: Some(value.into_owned()),
+                source: winner(&synonyms),
+                read_only: false,
+                synonyms,
+            }
+        };
+        chosen(GROUP_CONFIGS.iter(), keys).map(describe).collect()
+    }
+
+    /// All settings of a client metrics subscription, which need not exist, or those named in `keys`.
+    #[must_use]
+    pub fn describe_client_metrics(
+        &self,
+        state: &State,
+        name: &str,
+        keys: Option<&BTreeSet<&str>>,
+    ) -> Vec<DescribedConfig> {
+        let own = state.client_metrics_configs(name);
+        let describe = |definition: &'static Definition| {
+            let set = own.and_then(|own| own.get(definition.name));
+            let place = set.map(|value| Synonym {
+                name: definition.name,
+                value: Some(value.clone()),
+                source: ConfigSource::ClientMetrics,
+            });
+            let synonyms: Vec<Synonym> = place.into_iter().collect();
+            DescribedConfig {
+                definition,
+                value: set
+                    .cloned()
+                    .or_else(|| definition.default.map(str::to_owned)),
+                source: winner(&synonyms),
+                read_only: false,
+                synonyms,
+            }
+        };
+        let all = CLIENT_METRICS_CONFIGS.iter();
+        chosen(all, keys).map(describe).collect()
     }
 
     fn describe_broker_config(

@@ -7,12 +7,15 @@
 
 mod alter;
 mod broker_configs;
+mod client_metrics;
 mod create;
 mod definition;
 mod delete;
 mod describe;
+mod group_configs;
 mod grow;
 mod names;
+mod offset_reset;
 mod placement;
 mod policy;
 mod reasons;
@@ -34,10 +37,13 @@ use alluvium_types::{ErrorCode, Millis, TopicId};
 
 pub use alter::{Alteration, AlterationOp};
 pub use broker_configs::{broker_config, broker_configs};
+pub use client_metrics::CLIENT_METRICS_CONFIGS;
 pub use create::{CreatedTopic, NewTopic};
 pub use definition::{Definition, Kind, Stance, nearest};
 pub use describe::{ConfigSource, DescribedConfig, Synonym};
+pub use group_configs::{GROUP_CONFIGS, group_config};
 pub use names::{check_name, is_internal};
+pub use offset_reset::OffsetReset;
 pub use placement::Placement;
 pub use topic_configs::{TOPIC_CONFIGS, topic_config};
 pub use zone::zone_of_client;
@@ -122,6 +128,16 @@ impl Topics {
     pub fn broker(&self, state: &State, name: &str) -> Option<String> {
         settings::broker_value(&self.shared.statics, state.cluster_configs(), name)
             .map(str::to_owned)
+    }
+
+    /// A group setting's value as it stands (the group's own, else that of the broker settings), by name.
+    #[must_use]
+    pub fn group(&self, state: &State, group: &str, name: &str) -> Option<String> {
+        let none = BTreeMap::new();
+        let own = state.group_configs(group).unwrap_or(&none);
+        let (statics, dynamics) = (&self.shared.statics, state.cluster_configs());
+        let value = group_configs::group_value(statics, dynamics, own, group_config(name)?);
+        Some(value.into_owned())
     }
 
     /// A broker setting that is a number; 0 if it has no value.

@@ -9,7 +9,9 @@ pub(super) const LEVELS: &str = "each codec's usual level is used";
 pub(super) const RETENTION_CHECK: &str = "use compaction.retention_interval";
 pub(super) const TRANSACTIONS: &str =
     "transactions lie in the metadata quorum and end in one step, so there is nothing to be set";
-pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum, and groups have no settings of their own yet";
+pub(super) const SHARE_GROUPS: &str = "what share groups have acquired lies in the metadata quorum";
+pub(super) const NO_CLIENT_METRICS: &str = "clients are not asked for their metrics";
+pub(super) const STREAMS: &str = "streams groups are not served yet";
 pub(super) const NEW_GROUPS: &str =
     "a coordinator deals partitions out at once, whenever members or topics change";
 pub(super) const OFFSETS_IN_METADATA: &str =

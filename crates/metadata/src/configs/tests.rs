@@ -102,3 +102,42 @@ fn the_cluster_has_configs_of_its_own() {
     };
     assert_eq!(cluster.refused(unknown), ErrorCode::UnknownTopicId);
 }
+
+fn alter_named(target: &ConfigTarget, replace: bool, changes: Vec<ConfigChange>) -> Command {
+    Command::AlterConfigs {
+        target: target.clone(),
+        replace,
+        changes,
+    }
+}
+
+#[test]
+fn groups_have_settings_before_they_exist_and_are_forgotten_with_the_last_one() {
+    let mut cluster = Cluster::new(1);
+    let target = ConfigTarget::Group("queue".to_owned());
+    let two = vec![set("a", "1"), set("b", "2")];
+    cluster.apply(alter_named(&target, false, two));
+    assert_eq!(cluster.changes, [Change::Groups]);
+    assert_eq!(cluster.state.configured_groups().next(), Some("queue"));
+    assert_eq!(cluster.state.group("queue"), None);
+    assert_eq!(cluster.state.group_configs("other"), None);
+    cluster.apply(alter_named(&target, true, vec![set("b", "3")]));
+    let configs = cluster.state.group_configs("queue").unwrap();
+    assert_eq!((configs.len(), configs["b"].as_str()), (1, "3"));
+    cluster.apply(alter_named(&target, false, vec![op("b", ConfigOp::Delete)]));
+    assert_eq!(cluster.state.configured_groups().next(), None);
+}
+
+#[test]
+fn a_client_metrics_subscription_is_apart_from_a_group_of_its_name() {
+    let mut cluster = Cluster::new(1);
+    let target = ConfigTarget::ClientMetrics("queue".to_owned());
+    cluster.apply(alter_named(&target, false, vec![set("metrics", "")]));
+    assert_eq!(cluster.state.group_configs("queue"), None);
+    let names: Vec<&str> = cluster
+        .state
+        .client_metrics()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["queue"]);
+}

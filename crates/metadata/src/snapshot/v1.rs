@@ -89,6 +89,8 @@ impl From<StoredState> for state::StoredState {
             journal: Journal::default(),
             graveyard: Graveyard::default(),
             transactions: Transactions::default(),
+            group_configs: BTreeMap::new(),
+            client_metrics: BTreeMap::new(),
         };
         newest.clock = v2::latest(&newest);
         newest.objects = stored.objects.into_newest(newest.clock);

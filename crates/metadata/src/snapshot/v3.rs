@@ -83,6 +83,8 @@ impl From<StoredState> for state::StoredState {
             journal: stored.journal,
             graveyard: state::Graveyard::of(deleted.map(state::Topic::from)),
             transactions: Transactions::default(),
+            group_configs: BTreeMap::new(),
+            client_metrics: BTreeMap::new(),
         }
     }
 }

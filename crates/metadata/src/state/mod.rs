@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use alluvium_types::{AgentId, ErrorCode, Millis, ProducerId, TopicId, TopicPartition};
 
-use crate::command::{Change, Command, Outcome, Refusal};
+use crate::command::{Change, Command, ConfigTarget, Outcome, Refusal};
 use crate::partition::Partition;
 use crate::sequence::{self, Expiries};
 use crate::{compact, configs, settle};
@@ -58,6 +58,9 @@ const GRAVEYARD: u16 = 2;
 /// How many producer ids a restored cluster leaves out.
 const RESTORED_PRODUCER_IDS: ProducerId = 1 << 32;
 
+/// Configurations by the name of what they are of. None of them is empty.
+pub(crate) type NamedConfigs = BTreeMap<String, BTreeMap<String, String>>;
+
 /// The whole metadata of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredState")]
@@ -80,6 +83,8 @@ pub struct State {
     pub(crate) journal: Journal,
     pub(crate) graveyard: Graveyard,
     pub(crate) transactions: Transactions,
+    pub(crate) group_configs: NamedConfigs,
+    pub(crate) client_metrics: NamedConfigs,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
@@ -300,7 +305,11 @@ const fn rules_of(command: &Command) -> u16 {
         | Command::ShareAcknowledge(_)
         | Command::ShareRelease(_)
         | Command::ShareReset(_)
-        | Command::ChangeConsumerGroup(_) => 3,
+        | Command::ChangeConsumerGroup(_)
+        | Command::AlterConfigs {
+            target: ConfigTarget::Group(_) | ConfigTarget::ClientMetrics(_),
+            ..
+        } => 3,
         _ => 0,
     }
 }

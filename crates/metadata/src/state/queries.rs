@@ -23,6 +23,29 @@ impl State {
         &self.cluster_configs
     }
 
+    /// Settings of groups of this id that were changed.
+    #[must_use]
+    pub fn group_configs(&self, group: &str) -> Option<&BTreeMap<String, String>> {
+        self.group_configs.get(group)
+    }
+
+    /// The ids of groups that have settings of their own, in order.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.group_configs.keys().map(String::as_str)
+    }
+
+    /// The client metrics subscriptions (KIP-714) with their settings, by name.
+    pub fn client_metrics(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>)> {
+        let all = self.client_metrics.iter();
+        all.map(|(name, configs)| (name.as_str(), configs))
+    }
+
+    /// The settings of a client metrics subscription.
+    #[must_use]
+    pub fn client_metrics_configs(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.client_metrics.get(name)
+    }
+
     /// A topic by id.
     #[must_use]
     pub fn topic(&self, id: TopicId) -> Option<&Topic> {

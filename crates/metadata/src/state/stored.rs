@@ -6,7 +6,8 @@ use alluvium_types::{AgentId, Millis, ProducerId, TopicId, TopicPartition};
 use serde::Deserialize;
 
 use super::{
-    DeletedNames, Graveyard, Group, Journal, Objects, Registration, State, Topic, Transactions,
+    DeletedNames, Graveyard, Group, Journal, NamedConfigs, Objects, Registration, State, Topic,
+    Transactions,
 };
 use crate::invariants;
 
@@ -29,6 +30,8 @@ pub(crate) struct StoredState {
     pub(crate) journal: Journal,
     pub(crate) graveyard: Graveyard,
     pub(crate) transactions: Transactions,
+    pub(crate) group_configs: NamedConfigs,
+    pub(crate) client_metrics: NamedConfigs,
 }
 
 impl TryFrom<StoredState> for State {
@@ -50,6 +53,8 @@ impl TryFrom<StoredState> for State {
             clock: stored.clock,
             journal: stored.journal,
             transactions: stored.transactions,
+            group_configs: stored.group_configs,
+            client_metrics: stored.client_metrics,
             ..Self::default()
         };
         for (id, mut topic) in stored.topics {

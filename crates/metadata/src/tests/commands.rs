@@ -282,7 +282,9 @@ fn configs() -> impl Strategy<Value = Command> {
     let change = (name(), op).prop_map(|(name, op)| ConfigChange { name, op });
     let target = prop_oneof![
         topic().prop_map(ConfigTarget::Topic),
-        Just(ConfigTarget::Cluster)
+        Just(ConfigTarget::Cluster),
+        name().prop_map(ConfigTarget::Group),
+        name().prop_map(ConfigTarget::ClientMetrics),
     ];
     (target, any::<bool>(), prop::collection::vec(change, 0..3)).prop_map(
         |(target, replace, changes)| Command::AlterConfigs {

@@ -15,6 +15,7 @@ use crate::testing::{
 };
 use crate::*;
 
+mod named_configs;
 mod version_4;
 
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {

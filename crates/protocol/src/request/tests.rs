@@ -72,6 +72,21 @@ macro_rules! cold_path {
             DeleteShareGroupOffsetsResponse
         );
         $each!(OffsetDeleteRequest, OffsetDeleteResponse);
+        $each!(ListConfigResourcesRequest, ListConfigResourcesResponse);
+        $each!(DescribeLogDirsRequest, DescribeLogDirsResponse);
+        $each!(AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse);
+        $each!(ElectLeadersRequest, ElectLeadersResponse);
+        $each!(
+            AlterPartitionReassignmentsRequest,
+            AlterPartitionReassignmentsResponse
+        );
+        $each!(
+            ListPartitionReassignmentsRequest,
+            ListPartitionReassignmentsResponse
+        );
+        $each!(UpdateFeaturesRequest, UpdateFeaturesResponse);
+        $each!(UnregisterBrokerRequest, UnregisterBrokerResponse);
+        $each!(WriteTxnMarkersRequest, WriteTxnMarkersResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(RemoveRaftVoterRequest, RemoveRaftVoterResponse);
     };

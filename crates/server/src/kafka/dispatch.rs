@@ -75,22 +75,39 @@ const COLD: &[(i16, &str, Handler)] = &[
     (24, "AddPartitionsToTxn", cold!(add_partitions_to_txn)),
     (25, "AddOffsetsToTxn", cold!(add_offsets_to_txn)),
     (26, "EndTxn", cold!(end_txn)),
+    (27, "WriteTxnMarkers", cold!(write_txn_markers)),
     (28, "TxnOffsetCommit", cold!(txn_offset_commit)),
     (32, "DescribeConfigs", cold!(describe_configs)),
     (33, "AlterConfigs", cold!(alter_configs)),
+    (34, "AlterReplicaLogDirs", cold!(alter_replica_log_dirs)),
+    (35, "DescribeLogDirs", cold!(describe_log_dirs)),
     (37, "CreatePartitions", cold!(create_partitions)),
     (42, "DeleteGroups", cold!(delete_groups)),
+    (43, "ElectLeaders", cold!(elect_leaders)),
     (
         44,
         "IncrementalAlterConfigs",
         cold!(incremental_alter_configs),
     ),
+    (
+        45,
+        "AlterPartitionReassignments",
+        cold!(alter_partition_reassignments),
+    ),
+    (
+        46,
+        "ListPartitionReassignments",
+        cold!(list_partition_reassignments),
+    ),
     (47, "OffsetDelete", cold!(offset_delete)),
     (55, "DescribeQuorum", cold!(describe_quorum)),
+    (57, "UpdateFeatures", cold!(update_features)),
     (60, "DescribeCluster", cold!(describe_cluster)),
     (61, "DescribeProducers", cold!(describe_producers)),
+    (64, "UnregisterBroker", cold!(unregister_broker)),
     (65, "DescribeTransactions", cold!(describe_transactions)),
     (66, "ListTransactions", cold!(list_transactions)),
+    (74, "ListConfigResources", cold!(list_config_resources)),
     (
         68,
         "ConsumerGroupHeartbeat",
@@ -129,9 +146,9 @@ const COLD: &[(i16, &str, Handler)] = &[
 /// is one, for it may create topics.
 const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 24, 26, 33, 37, 44];
 
-/// Requests of administrators that name topics: they may have made or altered them through another
-/// agent a moment ago.
-const NAME_TOPICS: &[i16] = &[20, 21, 32, 33, 37, 44];
+/// Requests of administrators about what they may have made or altered through another agent a moment
+/// ago.
+const OF_ADMINISTRATORS: &[i16] = &[20, 21, 32, 33, 37, 44, 74];
 
 /// How long they wait for the view to be brought up to date; then it is taken as it is.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -169,7 +186,7 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
         key => match COLD.iter().find(|(served, ..)| *served == key) {
             Some((_, _, handler)) => {
                 let context = session.context(request);
-                if NAME_TOPICS.contains(&key) {
+                if OF_ADMINISTRATORS.contains(&key) {
                     let _ = tokio::time::timeout(CATCH_UP, context.agent.current()).await;
                 }
                 handler(&context, request).await

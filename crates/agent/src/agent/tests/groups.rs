@@ -3,6 +3,8 @@
 use futures::future::join_all;
 
 use super::*;
+use crate::groups::ConsumerHeartbeat;
+use crate::topics::{Alteration, AlterationOp};
 
 #[tokio::test(start_paused = true)]
 async fn a_group_goes_on_elsewhere_when_its_coordinator_ends() {
@@ -172,4 +174,44 @@ async fn a_coordinator_without_word_of_the_quorum_stops_being_one() {
     assert_eq!(beat(agent, "g", &joined).await, Ok(()));
     assert_eq!(share(agent, "g", &joined).await, Ok("all".into()));
     shut_down(&agents).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_group_of_the_newer_protocol_has_settings_of_its_own() {
+    let cluster = Cluster::new().await;
+    let agent = cluster.agent(1).await;
+    for (name, value) in [
+        ("consumer.session.timeout.ms", "60000"),
+        ("consumer.heartbeat.interval.ms", "7000"),
+    ] {
+        let set = [Alteration {
+            name: name.to_owned(),
+            op: AlterationOp::Set,
+            value: Some(value.to_owned()),
+        }];
+        let topics = &cluster.topics;
+        let done = topics.alter_group(&cluster.metadata, "patient", &set, false, false);
+        done.await.unwrap();
+    }
+    let beat = |group: &str, epoch| {
+        let joins = epoch == 0;
+        let beat = ConsumerHeartbeat {
+            group: group.to_owned(),
+            member_id: "m".to_owned(),
+            epoch,
+            rebalance_timeout: joins.then_some(60_000),
+            topics: joins.then(|| ["clicks".to_owned()].into()),
+            owned: joins.then(BTreeMap::new),
+            ..ConsumerHeartbeat::default()
+        };
+        agent.groups.consumer_heartbeat(beat)
+    };
+    let patient = beat("patient", 0).await.unwrap();
+    let other = beat("other", 0).await.unwrap();
+    assert_eq!((patient.interval, other.interval), (7000, 5000));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(beat("patient", patient.epoch).await.is_ok());
+    let late = beat("other", other.epoch).await.unwrap_err();
+    assert_eq!(late.code, ErrorCode::UnknownMemberId);
+    shut_down(&[agent]).await;
 }

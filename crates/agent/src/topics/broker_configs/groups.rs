@@ -79,10 +79,10 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NEW_GROUPS),
     int("group.consumer.max.heartbeat.interval.ms", "15000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Greatest heartbeat interval that may be set for a single consumer group."),
     int("group.consumer.max.session.timeout.ms", "60000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Greatest session timeout that may be set for a single consumer group."),
     int("group.consumer.max.size", MAX)
         .at_least(1.0)
         .doc("Most members of one consumer group; 10,000 at most."),
@@ -93,10 +93,10 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NEW_GROUPS),
     int("group.consumer.min.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Least heartbeat interval that may be set for a single consumer group."),
     int("group.consumer.min.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(NEW_GROUPS),
+        .doc("Least session timeout that may be set for a single consumer group."),
     int("group.consumer.regex.refresh.interval.ms", "600000")
         .at_least(10_000.0)
         .no_effect(NEW_GROUPS),
@@ -128,19 +128,19 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(SHARE_GROUPS),
     int("group.share.max.delivery.count.limit", "10")
         .rule(Rule::Between(5.0, 25.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Greatest number of deliveries that may be set for a single share group."),
     int("group.share.max.heartbeat.interval.ms", "15000")
         .at_least(1.0)
-        .no_effect(SHARE_GROUPS),
+        .doc("Greatest heartbeat interval that may be set for a single share group."),
     int("group.share.max.partition.max.record.locks", "4000")
         .rule(Rule::Between(2_000.0, 10_000.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Greatest number of record locks that may be set for a single share group."),
     int("group.share.max.record.lock.duration.ms", "60000")
         .rule(Rule::Between(30_000.0, 3_600_000.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Greatest lock duration that may be set for a single share group."),
     int("group.share.max.session.timeout.ms", "60000")
         .at_least(1.0)
-        .no_effect(SHARE_GROUPS),
+        .doc("Greatest session timeout that may be set for a single share group."),
     int("group.share.max.share.sessions", "2000")
         .at_least(1.0)
         .no_effect(SHARE_GROUPS),
@@ -152,19 +152,19 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(SHARE_GROUPS),
     int("group.share.min.delivery.count.limit", "2")
         .rule(Rule::Between(2.0, 5.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Least number of deliveries that may be set for a single share group."),
     int("group.share.min.heartbeat.interval.ms", "5000")
         .at_least(1.0)
-        .no_effect(SHARE_GROUPS),
+        .doc("Least heartbeat interval that may be set for a single share group."),
     int("group.share.min.partition.max.record.locks", "100")
         .rule(Rule::Between(100.0, 2_000.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Least number of record locks that may be set for a single share group."),
     int("group.share.min.record.lock.duration.ms", "15000")
         .rule(Rule::Between(1_000.0, 30_000.0))
-        .no_effect(SHARE_GROUPS),
+        .doc("Least lock duration that may be set for a single share group."),
     int("group.share.min.session.timeout.ms", "45000")
         .at_least(1.0)
-        .no_effect(SHARE_GROUPS),
+        .doc("Least session timeout that may be set for a single share group."),
     int("group.share.partition.max.record.locks", "2000")
         .rule(Rule::Between(100.0, 10_000.0))
         .doc("Records of a partition between the first that is not done and the last that was acquired, most."),

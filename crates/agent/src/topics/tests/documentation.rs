@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::topics::{Definition, Stance, TOPIC_CONFIGS, broker_configs};
+use crate::topics::{
+    CLIENT_METRICS_CONFIGS, Definition, GROUP_CONFIGS, Stance, TOPIC_CONFIGS, broker_configs,
+};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
 
@@ -50,6 +52,11 @@ fn the_page_lists_every_setting_as_it_is() {
     let refused = |definition: &&Definition| matches!(definition.stance, Stance::Refused(_));
     let tables = [
         ("topic settings", table(TOPIC_CONFIGS.iter())),
+        ("group settings", table(GROUP_CONFIGS.iter())),
+        (
+            "client metrics settings",
+            table(CLIENT_METRICS_CONFIGS.iter()),
+        ),
         ("broker settings", table(broker_configs().filter(honoured))),
         ("refused settings", table(broker_configs().filter(refused))),
         (

@@ -1,16 +1,18 @@
 //! Tests of what a client notices, on a state machine in this process.
 
 mod alter;
+mod client_metrics;
 mod create;
 mod describe;
 mod documentation;
+mod groups;
 mod policies;
 mod statics;
 
 use std::collections::BTreeMap;
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{Command, Refusal, RegisterAgent};
+use alluvium_metadata::{Command, Refusal, RegisterAgent, State};
 use alluvium_types::{ErrorCode, TopicId};
 
 use super::{NewTopic, Topics};

@@ -15,7 +15,7 @@ use crate::kafka::writer::Answer;
 
 /// What clients ask for by level and not by API (KIP-584): consumer groups of the newer protocol (KIP-848),
 /// share groups (KIP-932), transactions with a new epoch after each end (KIP-890).
-const FEATURES: &[(&str, i16)] = &[
+pub(super) const FEATURES: &[(&str, i16)] = &[
     ("group.version", 1),
     ("share.version", 1),
     ("transaction.version", 2),

@@ -5,11 +5,11 @@ use alluvium_types::ErrorCode;
 
 use super::RequestContext;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+pub(crate) const BROKER_LOGGER: i8 = 8;
+pub(crate) const CLIENT_METRICS: i8 = 16;
+pub(crate) const GROUP: i8 = 32;
 
 /// A resource that has settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub(crate) enum Resource {
     Cluster,
     /// This agent.
     Broker,
+    /// Groups of that id.
+    Group,
+    /// The client metrics subscription of that name.
+    ClientMetrics,
 }
 
 /// Reads a resource's type and name.
@@ -52,8 +56,10 @@ pub(crate) fn parse(
             "Log levels are set in the process's configuration, there are no Kafka loggers."
                 .to_owned(),
         ),
-        CLIENT_METRICS => refuse("Client metrics are not collected.".to_owned()),
-        GROUP => refuse("Groups have no settings of their own.".to_owned()),
+        CLIENT_METRICS if name.is_empty() => refuse("Subscription name can't be empty".to_owned()),
+        CLIENT_METRICS => Ok(Resource::ClientMetrics),
+        GROUP if name.is_empty() => refuse("Default group resources are not allowed.".to_owned()),
+        GROUP => Ok(Resource::Group),
         other => refuse(format!("Unsupported resource type {other}")),
     }
 }

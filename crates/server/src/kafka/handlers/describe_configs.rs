@@ -1,4 +1,4 @@
-//! DescribeConfigs for topics and brokers.
+//! DescribeConfigs for topics, brokers and groups.
 
 use std::collections::BTreeSet;
 
@@ -80,6 +80,12 @@ fn describe(
                 Ok(agent.topics.describe_topic(state, topic, keys))
             })
         }
+        Resource::Group => Ok(agent
+            .metadata
+            .read(|state| agent.topics.describe_group(state, name, keys))),
+        Resource::ClientMetrics => Ok(agent
+            .metadata
+            .read(|state| agent.topics.describe_client_metrics(state, name, keys))),
         Resource::Cluster => Ok(agent
             .metadata
             .read(|state| agent.topics.describe_cluster(state, keys))),

@@ -96,6 +96,10 @@ async fn alter_one(
     .await
 }
 
+fn is_deletion(alteration: &Alteration) -> bool {
+    alteration.op == AlterationOp::Delete
+}
+
 /// Alters one resource, as both APIs do.
 pub(super) async fn alter(
     context: &RequestContext,
@@ -118,6 +122,19 @@ pub(super) async fn alter(
                 .alter_cluster(metadata, alterations, replace, validate_only)
                 .await
         }
+        Resource::Group => {
+            topics
+                .alter_group(metadata, name, alterations, replace, validate_only)
+                .await
+        }
+        Resource::ClientMetrics => {
+            topics
+                .alter_client_metrics(metadata, name, alterations, replace, validate_only)
+                .await
+        }
+        // A single broker has no settings of its own that could be left to take away. Tools do so to
+        // be sure, after what they throttled for.
+        Resource::Broker if !replace && alterations.iter().all(is_deletion) => Ok(()),
         // Every setting that can be changed while running is the cluster's: to take a change for
         // one broker and give it to all would be worse than to refuse it.
         Resource::Broker => Err(refuse(

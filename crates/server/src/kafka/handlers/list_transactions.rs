@@ -6,6 +6,7 @@ use alluvium_protocol::message;
 use alluvium_protocol::messages::list_transactions_response::TransactionState;
 use alluvium_protocol::messages::{ListTransactionsRequest, ListTransactionsResponse, StrBytes};
 use alluvium_types::ErrorCode;
+use regex::{Regex, RegexBuilder};
 
 use super::RequestContext;
 use super::describe_transactions::name;
@@ -22,6 +23,23 @@ const STATES: [&str; 8] = [
     "PrepareEpochFence",
 ];
 
+/// Most bytes that a compiled regular expression may have.
+const PATTERN_BYTES: usize = 1 << 20;
+
+/// Longest regular expression, in bytes.
+const PATTERN_TEXT_BYTES: usize = 4096;
+
+/// A pattern that must match a whole id (Kafka has RE2's syntax).
+fn compile(pattern: &str) -> Result<Regex, String> {
+    if pattern.len() > PATTERN_TEXT_BYTES {
+        return Err(format!("the pattern has {} bytes", pattern.len()));
+    }
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(PATTERN_BYTES)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
 pub(crate) async fn handle(
     context: &RequestContext,
     request: ListTransactionsRequest,
@@ -31,6 +49,17 @@ pub(crate) async fn handle(
             error_code: ErrorCode::CoordinatorNotAvailable.code()
         });
     }
+    let pattern = request.transactional_id_pattern.as_deref();
+    let pattern = match pattern.filter(|text| !text.is_empty()).map(compile) {
+        None => None,
+        Some(Ok(pattern)) => Some(pattern),
+        Some(Err(error)) => {
+            tracing::info!(%error, client = context.client_host, "ListTransactions refused");
+            return message!(ListTransactionsResponse {
+                error_code: ErrorCode::InvalidRegularExpression.code()
+            });
+        }
+    };
     let is_known = |state: &StrBytes| STATES.contains(&state.as_str());
     let (known, unknown): (Vec<_>, Vec<_>) =
         request.state_filters.iter().cloned().partition(is_known);
@@ -51,7 +80,10 @@ pub(crate) async fn handle(
     let me = context.agent.id();
     let states = context.agent.metadata.read(|state| {
         let mine = state.transactions().filter(|(id, known)| {
-            !passes_nothing && passes(known) && state.coordinator_of(id) == Some(me)
+            !passes_nothing
+                && passes(known)
+                && pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+                && state.coordinator_of(id) == Some(me)
         });
         let listed = mine.map(|(id, known)| {
             message!(TransactionState {

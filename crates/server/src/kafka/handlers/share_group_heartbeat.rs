@@ -28,11 +28,11 @@ pub(crate) async fn handle(
         client_host: context.client_host.clone(),
     };
     let shares = &context.agent.shares;
-    match shares.heartbeat(beat).await {
+    match shares.heartbeat(&context.agent.fetch, beat).await {
         Ok(told) => message!(ShareGroupHeartbeatResponse {
             member_id: Some(request.member_id),
             member_epoch: told.epoch,
-            heartbeat_interval_ms: shares.heartbeat_interval(),
+            heartbeat_interval_ms: shares.heartbeat_interval(&request.group_id),
             assignment: told.assignment.as_ref().map(assignment),
         }),
         Err(code) => {
@@ -41,7 +41,7 @@ pub(crate) async fn handle(
             message!(ShareGroupHeartbeatResponse {
                 error_code: code.code(),
                 error_message: Some(code.name().into()),
-                heartbeat_interval_ms: shares.heartbeat_interval(),
+                heartbeat_interval_ms: shares.heartbeat_interval(&request.group_id),
             })
         }
     }
