@@ -14,7 +14,11 @@ fn clients_in_five_languages_can_do_all_that_they_know() {
         return;
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for needed in ["report-go/franz", "report-kafkajs/node_modules", "report-java-old"] {
+    for needed in [
+        "report-go/franz",
+        "report-kafkajs/node_modules",
+        "report-java-old",
+    ] {
         if !root.join("target/test-env").join(needed).exists() {
             return skip("the clients of the report card");
         }
@@ -38,7 +42,13 @@ fn clients_in_five_languages_can_do_all_that_they_know() {
     assert_eq!(failed, FAILING, "{report}");
     assert!(output.status.success(), "{report}");
     // Nine clients, more than twenty features.
-    let rows: Vec<&str> = report.lines().filter(|line| line.starts_with("| ")).collect();
+    let rows: Vec<&str> = report
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .collect();
     assert!(rows.len() > 22, "{report}");
-    assert!(rows.iter().all(|row| row.matches('|').count() == 11), "{report}");
+    assert!(
+        rows.iter().all(|row| row.matches('|').count() == 11),
+        "{report}"
+    );
 }

@@ -23,6 +23,7 @@ use crate::newcomers::Newcomers;
 use crate::peers::{CachedBlocks, Copies, NoPeers, PeerAccess, PeerClient, PeerService, Peers};
 use crate::produce::{Produce, WritePaths};
 use crate::producer_ids::ProducerIds;
+use crate::quotas::Quotas;
 use crate::registration::Registration;
 use crate::settle::Settler;
 use crate::shares::Shares;
@@ -124,6 +125,8 @@ pub struct Agent {
     pub groups: Groups,
     /// Share groups.
     pub shares: Shares,
+    /// Who may have how much.
+    pub quotas: Quotas,
     /// Transactional producers.
     pub transactions: Transactions,
     /// Producer ids for InitProducerId.
@@ -262,6 +265,7 @@ impl Agent {
             Arc::clone(&clock),
             topics.clone(),
         );
+        let quotas = Quotas::new(metadata.clone(), topics.clone());
         let producer_ids = ProducerIds::new(metadata.clone());
         let newcomers = Newcomers::new(metadata.clone());
         Ok(Arc::new(Self {
@@ -272,6 +276,7 @@ impl Agent {
             fetch,
             groups,
             shares,
+            quotas,
             transactions,
             producer_ids,
             store,

@@ -23,6 +23,7 @@ pub mod peers;
 pub mod produce;
 pub mod producer_ids;
 mod proposal;
+pub mod quotas;
 mod registration;
 pub mod settle;
 pub mod shares;

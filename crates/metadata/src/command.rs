@@ -3,6 +3,7 @@
 
 mod consumer;
 mod group;
+mod quotas;
 mod shares;
 mod stamp;
 mod transactions;
@@ -21,6 +22,7 @@ pub use consumer::{
     ChangeConsumerGroup, ClassicProtocol, ConsumerGroupRecord, ConsumerMember, Partitions,
 };
 pub use group::{CommitOffsets, GroupMember, GroupRecord, OffsetCommit, PutGroup};
+pub use quotas::{AlterQuota, QuotaEntity, QuotaName, QuotaValue};
 pub use shares::{
     AcknowledgeKind, Acknowledgements, Acquired, ShareAcknowledge, ShareAcquire, ShareBegin,
     ShareRelease, ShareReset, ShareTerms,
@@ -182,6 +184,8 @@ pub enum Command {
     ShareReset(ShareReset),
     /// Members of a consumer group of the newer protocol come, change or go.
     ChangeConsumerGroup(ChangeConsumerGroup),
+    /// Alters client quotas.
+    AlterQuotas(Vec<AlterQuota>),
 }
 
 /// See [`Command::AnnounceAgent`].

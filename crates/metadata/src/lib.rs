@@ -37,14 +37,14 @@ mod tests;
 
 pub use command::{
     AcknowledgeKind, Acknowledgements, Acquired, AddToTransaction, AdvanceLogStart, AgentOrigin,
-    AnnounceAgent, BatchOutcome, BatchStamp, Change, ChangeConsumerGroup, ChunkRun,
+    AlterQuota, AnnounceAgent, BatchOutcome, BatchStamp, Change, ChangeConsumerGroup, ChunkRun,
     ClassicProtocol, Command, CommitOffsets, CommitTransactionOffsets, Compact, CompactStretch,
     CompactedObject, CompactedPlace, CompactedRun, ConfigChange, ConfigOp, ConfigTarget,
     ConsumerGroupRecord, ConsumerMember, CreateTopic, EndTransaction, EndedBy, GroupMember,
     GroupRecord, IdleTransactionalId, InTransaction, InitTransactions, JournalCopy, Location,
     OffsetCommit, Outcome, PartitionSequenced, Partitions, ProducerEpoch, ProducerStamp, PutGroup,
-    Refusal, RegisterAgent, Sequence, Settle, SettleRun, ShareAcknowledge, ShareAcquire,
-    ShareBegin, ShareRelease, ShareReset, ShareTerms,
+    QuotaEntity, QuotaName, QuotaValue, Refusal, RegisterAgent, Sequence, Settle, SettleRun,
+    ShareAcknowledge, ShareAcquire, ShareBegin, ShareRelease, ShareReset, ShareTerms,
 };
 pub use partition::{AbortedTransaction, Partition};
 pub use producers::{ProducerBatch, ProducerState};

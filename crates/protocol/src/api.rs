@@ -85,6 +85,8 @@ pub const SERVED: &[ServedApi] = &[
     ServedApi::new(45, "AlterPartitionReassignments", 0, 1),
     ServedApi::new(46, "ListPartitionReassignments", 0, 0),
     ServedApi::new(47, "OffsetDelete", 0, 0),
+    ServedApi::new(48, "DescribeClientQuotas", 0, 1),
+    ServedApi::new(49, "AlterClientQuotas", 0, 1),
     ServedApi::new(55, "DescribeQuorum", 0, 2),
     ServedApi::new(57, "UpdateFeatures", 0, 2),
     ServedApi::new(60, "DescribeCluster", 0, 2),

@@ -91,6 +91,7 @@ impl From<StoredState> for state::StoredState {
             transactions: Transactions::default(),
             group_configs: BTreeMap::new(),
             client_metrics: BTreeMap::new(),
+            quotas: BTreeMap::new(),
         };
         newest.clock = v2::latest(&newest);
         newest.objects = stored.objects.into_newest(newest.clock);

@@ -85,6 +85,7 @@ impl From<StoredState> for state::StoredState {
             transactions: Transactions::default(),
             group_configs: BTreeMap::new(),
             client_metrics: BTreeMap::new(),
+            quotas: BTreeMap::new(),
         }
     }
 }

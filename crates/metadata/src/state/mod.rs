@@ -10,6 +10,7 @@ mod groups;
 mod journal;
 mod objects;
 mod queries;
+mod quotas;
 mod shares;
 mod stored;
 mod topics;
@@ -42,6 +43,7 @@ pub(crate) use graveyard::Graveyard;
 pub(crate) use groups::IDLE_GROUPS;
 pub(crate) use journal::{COPIES, Journal, Places};
 pub(crate) use objects::{Dead, Live, Named, Objects};
+pub(crate) use quotas::Quotas;
 pub(crate) use stored::StoredState;
 pub(crate) use topics::unknown_topic;
 pub(crate) use transactions::Transactions;
@@ -85,6 +87,7 @@ pub struct State {
     pub(crate) transactions: Transactions,
     pub(crate) group_configs: NamedConfigs,
     pub(crate) client_metrics: NamedConfigs,
+    pub(crate) quotas: Quotas,
     // What follows can be told from the above and is not stored.
     #[serde(skip_serializing)]
     pub(crate) names: topics::Names,
@@ -193,6 +196,7 @@ impl State {
             Command::ShareRelease(command) => Ok(shares::release(self, &command, changes)),
             Command::ShareReset(command) => shares::reset(self, command, changes),
             Command::ChangeConsumerGroup(command) => consumers::change(self, command, changes),
+            Command::AlterQuotas(alterations) => Ok(quotas::alter(self, alterations)),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -306,6 +310,7 @@ const fn rules_of(command: &Command) -> u16 {
         | Command::ShareRelease(_)
         | Command::ShareReset(_)
         | Command::ChangeConsumerGroup(_)
+        | Command::AlterQuotas(_)
         | Command::AlterConfigs {
             target: ConfigTarget::Group(_) | ConfigTarget::ClientMetrics(_),
             ..

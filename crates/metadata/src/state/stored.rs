@@ -6,8 +6,8 @@ use alluvium_types::{AgentId, Millis, ProducerId, TopicId, TopicPartition};
 use serde::Deserialize;
 
 use super::{
-    DeletedNames, Graveyard, Group, Journal, NamedConfigs, Objects, Registration, State, Topic,
-    Transactions,
+    DeletedNames, Graveyard, Group, Journal, NamedConfigs, Objects, Quotas, Registration, State,
+    Topic, Transactions,
 };
 use crate::invariants;
 
@@ -32,6 +32,7 @@ pub(crate) struct StoredState {
     pub(crate) transactions: Transactions,
     pub(crate) group_configs: NamedConfigs,
     pub(crate) client_metrics: NamedConfigs,
+    pub(crate) quotas: Quotas,
 }
 
 impl TryFrom<StoredState> for State {
@@ -55,6 +56,7 @@ impl TryFrom<StoredState> for State {
             transactions: stored.transactions,
             group_configs: stored.group_configs,
             client_metrics: stored.client_metrics,
+            quotas: stored.quotas,
             ..Self::default()
         };
         for (id, mut topic) in stored.topics {

@@ -332,7 +332,20 @@ fn groups() -> impl Strategy<Value = Command> {
         }),
         name().prop_map(|group| Command::DeleteGroup { group }),
         consumers(),
+        quotas(),
     ]
+}
+
+fn quotas() -> impl Strategy<Value = Command> {
+    let change = (name(), proptest::option::of(0..9u8))
+        .prop_map(|(kind, value)| (kind, value.map(|value| QuotaValue::new(f64::from(value)))));
+    let entity =
+        proptest::option::of(proptest::option::of(name())).prop_map(|client_id| QuotaEntity {
+            client_id,
+            ..QuotaEntity::default()
+        });
+    (entity, prop::collection::vec(change, 0..3))
+        .prop_map(|(entity, changes)| Command::AlterQuotas(vec![AlterQuota { entity, changes }]))
 }
 
 fn consumers() -> impl Strategy<Value = Command> {

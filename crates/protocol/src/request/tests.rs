@@ -55,6 +55,8 @@ macro_rules! cold_path {
             ConsumerGroupHeartbeatResponse
         );
         $each!(ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse);
+        $each!(DescribeClientQuotasRequest, DescribeClientQuotasResponse);
+        $each!(AlterClientQuotasRequest, AlterClientQuotasResponse);
         $each!(ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse);
         $each!(ShareGroupDescribeRequest, ShareGroupDescribeResponse);
         $each!(ShareFetchRequest, ShareFetchResponse);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use alluvium_agent::budget::{ByteBudget, Lease};
 use alluvium_agent::produce::ProducerConnection;
+use alluvium_agent::quotas::QuotaKind;
 use alluvium_protocol::api;
 use alluvium_protocol::request::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +19,7 @@ use super::dispatch::{self, Rejection};
 use super::handlers::{RequestContext, produce};
 use super::reader::{FrameError, FrameReader, Hold, OVERHEAD_BYTES};
 use super::services::{InFlight, Services};
+use super::throttle::{Spent, Throttle};
 use super::writer::{Answer, AnswerWriter};
 
 /// Requests of one connection that are read ahead: librdkafka sends one for each partition and linger,
@@ -25,6 +27,9 @@ use super::writer::{Answer, AnswerWriter};
 const QUEUE_REQUESTS: usize = 1024;
 /// and their bytes.
 const QUEUE_BYTES: usize = 32 << 20;
+
+/// Who a client is that has not said it: nobody can yet.
+const ANONYMOUS: &str = "ANONYMOUS";
 
 /// When the client has gone, what it asked for is still carried out for this long.
 const GONE: Duration = Duration::from_secs(30);
@@ -44,6 +49,7 @@ pub(crate) struct Session {
     in_hand: AtomicUsize,
     queued: ByteBudget,
     barrier: Barrier,
+    throttle: Throttle,
 }
 
 /// A request on its way to its answer.
@@ -109,6 +115,7 @@ impl Session {
             in_hand: AtomicUsize::new(0),
             queued: ByteBudget::new(QUEUE_BYTES),
             barrier: Barrier::default(),
+            throttle: Throttle::default(),
             services,
         }
     }
@@ -140,6 +147,7 @@ impl Session {
         frames: &mut FrameReader<R>,
         producer: &ProducerConnection,
     ) -> Result<Work, Rejection> {
+        self.throttle.passed().await;
         let length = frames.length().await?;
         let queued = self
             .queued
@@ -155,6 +163,7 @@ impl Session {
             self.barrier.passed().await;
             let submitted = produce::submit(&self.services.agent, producer, &request).await?;
             self.services.traffic.produced(submitted.bytes);
+            self.charge_bytes(&request, QuotaKind::ProducerByteRate, length);
             Todo::Produce(submitted)
         } else {
             let is_barrier = dispatch::is_barrier(request.api_key);
@@ -182,7 +191,8 @@ impl Session {
     ) {
         let mut connected = true;
         while let Some(mut work) = self.take(&mut writer, &mut queue, &mut connected).await {
-            let answer = self.carry_out(&mut work).await;
+            let (answer, spent) = Spent::of(self.carry_out(&mut work)).await;
+            self.charge(&work.request, QuotaKind::RequestPercentage, spent);
             self.services
                 .metrics
                 .answered(work.request.api_key, work.read_at.elapsed());
@@ -231,7 +241,11 @@ impl Session {
 
     async fn carry_out(&self, work: &mut Work) -> Result<Option<Answer>, Rejection> {
         match &mut work.todo {
-            Todo::Produce(submitted) => submitted.answer(&work.request).await,
+            Todo::Produce(submitted) => {
+                submitted
+                    .answer(&work.request, &|| self.throttle.millis())
+                    .await
+            }
             Todo::Other { is_barrier } => {
                 let answer = dispatch::answer(self, &work.request).await;
                 if *is_barrier {
@@ -240,6 +254,28 @@ impl Session {
                 answer.map(Some)
             }
         }
+    }
+
+    /// Charges the client with what a request took; beyond its quota it is not read for a while (KIP-219).
+    pub(crate) fn charge(&self, request: &Request, kind: QuotaKind, taken: f64) {
+        let client_id = request.client_id.as_deref().unwrap_or_default();
+        let quotas = &self.services.agent.quotas;
+        let wait = quotas.charge(kind, ANONYMOUS, client_id, taken);
+        if !wait.is_zero() {
+            self.throttle.extend(wait);
+            super::metrics::throttled(kind.name(), wait);
+        }
+    }
+
+    /// The same for bytes.
+    pub(crate) fn charge_bytes(&self, request: &Request, kind: QuotaKind, bytes: usize) {
+        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.charge(request, kind, bytes);
+    }
+
+    /// For how long the client is to send nothing, in milliseconds, as its answers tell it.
+    pub(crate) fn throttle_millis(&self) -> i32 {
+        self.throttle.millis()
     }
 
     /// What a cold handler is told of the request.

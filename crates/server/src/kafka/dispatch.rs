@@ -100,6 +100,8 @@ const COLD: &[(i16, &str, Handler)] = &[
         cold!(list_partition_reassignments),
     ),
     (47, "OffsetDelete", cold!(offset_delete)),
+    (48, "DescribeClientQuotas", cold!(describe_client_quotas)),
+    (49, "AlterClientQuotas", cold!(alter_client_quotas)),
     (55, "DescribeQuorum", cold!(describe_quorum)),
     (57, "UpdateFeatures", cold!(update_features)),
     (60, "DescribeCluster", cold!(describe_cluster)),
@@ -148,7 +150,7 @@ const BARRIERS: &[i16] = &[3, 19, 20, 21, 22, 24, 26, 33, 37, 44];
 
 /// Requests of administrators about what they may have made or altered through another agent a moment
 /// ago.
-const OF_ADMINISTRATORS: &[i16] = &[20, 21, 32, 33, 37, 44, 74];
+const OF_ADMINISTRATORS: &[i16] = &[20, 21, 32, 33, 37, 44, 48, 74];
 
 /// How long they wait for the view to be brought up to date; then it is taken as it is.
 const CATCH_UP: Duration = Duration::from_secs(2);

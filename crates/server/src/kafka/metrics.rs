@@ -11,6 +11,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 ///   answered),
 /// - `alluvium_kafka_connections`, `alluvium_kafka_violations_total`: requests or frames that cost
 ///   their connection,
+/// - `alluvium_kafka_throttled_total{quota}`, `alluvium_kafka_throttle_seconds{quota}`: clients beyond
+///   their quotas, and how long they were told to wait,
 /// - `alluvium_kafka_received_bytes_total`, `alluvium_kafka_sent_bytes_total`.
 pub(crate) struct Metrics {
     apis: Vec<(i16, Api)>,
@@ -23,6 +25,12 @@ pub(crate) struct Metrics {
 struct Api {
     requests: Counter,
     seconds: Histogram,
+}
+
+/// A client has taken more than its quota of a kind, and is to wait.
+pub(crate) fn throttled(quota: &'static str, wait: Duration) {
+    counter!("alluvium_kafka_throttled_total", "quota" => quota).increment(1);
+    histogram!("alluvium_kafka_throttle_seconds", "quota" => quota).record(wait.as_secs_f64());
 }
 
 impl Metrics {

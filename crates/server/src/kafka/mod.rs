@@ -24,6 +24,7 @@ mod listener;
 mod metrics;
 mod reader;
 mod services;
+mod throttle;
 mod writer;
 
 #[cfg(test)]

@@ -150,10 +150,12 @@ pub(super) const CONFIGS: &[Definition] = &[
         .at_least(1.0)
         .doc("When a transactional id that is not used is forgotten, in milliseconds."),
     // Quotas.
-    int("quota.window.num", "11").at_least(1.0).not_yet(QUOTAS),
+    int("quota.window.num", "11")
+        .at_least(1.0)
+        .doc("How many windows of `quota.window.size.seconds` a client may save up before it is held to its quota."),
     int("quota.window.size.seconds", "1")
         .at_least(1.0)
-        .not_yet(QUOTAS),
+        .doc("How long such a window is, in seconds."),
     int("controller.quota.window.num", "11")
         .at_least(1.0)
         .not_yet(QUOTAS),

@@ -142,6 +142,14 @@ fn share_commands() -> Vec<Command> {
             changed: vec![consumer_member()],
             at: NOW,
         }),
+        Command::AlterQuotas(vec![AlterQuota {
+            entity: QuotaEntity {
+                user: Some(None),
+                client_id: Some(Some(text("c"))),
+                ip: None,
+            },
+            changes: vec![(text("producer_byte_rate"), Some(QuotaValue::new(1.5e6)))],
+        }]),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alluvium_agent::budget::Lease;
 use alluvium_agent::fetch::{ReadLimits, ReadPartition, ReadResult};
+use alluvium_agent::quotas::QuotaKind;
 use alluvium_metadata::{Partition, State};
 use alluvium_protocol::compression::Codec;
 use alluvium_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchedPartition};
@@ -98,6 +99,10 @@ pub(crate) async fn answer(session: &Session, request: &Request) -> Result<Answe
     services
         .fetch_sessions
         .finish(plan, &mut response, services.agent.clock.now());
+    let records = response.partitions.iter().flat_map(|of| &of.records);
+    let bytes = records.map(bytes::Bytes::len).sum();
+    session.charge_bytes(request, QuotaKind::ConsumerByteRate, bytes);
+    response.throttle_ms = session.throttle_millis();
     let parts = response.encode(request.correlation_id, version);
     Ok(Answer { parts, lease })
 }

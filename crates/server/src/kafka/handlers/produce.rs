@@ -290,8 +290,13 @@ impl Submitted {
         self.pending.is_none()
     }
 
-    /// Waits for the write path and encodes the answer: none with acks=0.
-    pub(crate) async fn answer(&mut self, request: &Request) -> Result<Option<Answer>, Rejection> {
+    /// Waits for the write path and encodes the answer: none with acks=0. `throttle` tells for how many
+    /// milliseconds the client is to wait.
+    pub(crate) async fn answer(
+        &mut self,
+        request: &Request,
+        throttle: &(dyn Fn() -> i32 + Sync),
+    ) -> Result<Option<Answer>, Rejection> {
         let arrived = match (self.arrived.take(), self.pending.take()) {
             (Some(arrived), _) => arrived,
             // The write path has gone without an answer: nobody knows what became of the records.
@@ -309,7 +314,7 @@ impl Submitted {
                 request.api_version,
                 &self.request,
                 &results,
-                0,
+                throttle(),
             );
             return Ok(Some(frame.into()));
         }
