@@ -9,6 +9,7 @@
 //! - [`groups`]: a group shares, loses a member, commits, and goes on.
 //! - [`journal`]: acks=1 under `kill -9`, with and without the write-ahead buffer.
 //! - [`cluster`]: metadata nodes and agents as processes of their own.
+//! - [`report`]: what clients in five languages can do.
 //! - [`restore`]: all metadata disks burn; the bucket brings the cluster back.
 //! - [`fsck`]: a sound bucket is told from one that was tampered with.
 //! - [`administration`]: Kafka's tools over what is not there: leaders, replicas, disks.
@@ -41,6 +42,7 @@ mod kill;
 mod policies;
 mod process;
 mod programs;
+mod report;
 mod restore;
 mod shares;
 mod sick_store;
