@@ -123,6 +123,10 @@ impl Shared {
                     let known = known.into_iter().map(|(_, known)| known).collect();
                     let (waiter, answer) = Waiter::new();
                     let queued = self.on(&id, false, |coordinator, _| {
+                        if coordinator.is_emptied(&id) {
+                            // Its last member has just left: its time begins now.
+                            return Ok(Vec::new());
+                        }
                         coordinator.forget_offsets(&id, known, waiter, &self.metadata)
                     });
                     if matches!(queued.await, Ok(Ok(_))) {

@@ -1,6 +1,8 @@
 //! Every setting that Kafka 4 knows of a single group (KIP-1240 and before).
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::broker_configs::broker_config;
 use super::definition::{Definition, Rule, boolean, int, string};
@@ -84,15 +86,24 @@ struct Family {
 }
 
 /// Broker settings go as `group.share.session.timeout.ms`, bounds as `group.share.min.session.timeout.ms`.
+static FAMILIES: LazyLock<HashMap<&'static str, Family>> = LazyLock::new(|| {
+    let family = |name: &'static str| {
+        let (kind, rest) = name.split_once('.')?;
+        // Kafka's one bound that goes by another name.
+        let bounded = rest.strip_prefix("num.").unwrap_or(rest);
+        let family = Family {
+            default: broker_config(&format!("group.{name}"))?,
+            least: broker_config(&format!("group.{kind}.min.{bounded}")),
+            most: broker_config(&format!("group.{kind}.max.{bounded}")),
+        };
+        Some((name, family))
+    };
+    let names = GROUP_CONFIGS.iter().map(|definition| definition.name);
+    names.filter_map(family).collect()
+});
+
 fn family(name: &str) -> Option<Family> {
-    let (kind, rest) = name.split_once('.')?;
-    // Kafka's one bound that goes by another name.
-    let bounded = rest.strip_prefix("num.").unwrap_or(rest);
-    Some(Family {
-        default: broker_config(&format!("group.{name}"))?,
-        least: broker_config(&format!("group.{kind}.min.{bounded}")),
-        most: broker_config(&format!("group.{kind}.max.{bounded}")),
-    })
+    FAMILIES.get(name).copied()
 }
 
 /// The broker setting that a group setting follows where it is not set.

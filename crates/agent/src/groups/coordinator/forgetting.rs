@@ -83,6 +83,15 @@ impl Coordinator {
         }
         Ok(are_read)
     }
+
+    /// Whether a group in memory has no members. What the quorum remembers may still have them: that
+    /// they have left is being written.
+    pub(crate) fn is_emptied(&self, id: &str) -> bool {
+        let classic = self.groups.get(id);
+        let consumers = self.consumers.get(id);
+        classic.is_some_and(|group| group.members.is_empty())
+            || consumers.is_some_and(|group| !group.has_members())
+    }
 }
 
 /// What a group's members read, if offsets may be taken from the group at all.
