@@ -38,8 +38,8 @@ import org.apache.kafka.streams.kstream.KTable;
  *
  * <p>{@code Counts drive BOOTSTRAP GUARANTEE SECONDS DIRECTORY}: writes the input for so long, runs two
  * instances meanwhile, kills the first one and starts it again without its state (which comes back from the
- * changelog), kills the second one and starts it again with its state, and compares the output with what the
- * input says. {@code Counts run BOOTSTRAP GUARANTEE STATE APPLICATION} is an instance.
+ * changelog), kills the second one and starts it again with its state, and so on in turn, and compares the
+ * output with what the input says. {@code Counts run BOOTSTRAP GUARANTEE STATE APPLICATION} is an instance.
  *
  * <p>With {@code exactly_once_v2} each word's counts must be 1, 2, 3 and so on, each once, and each order must
  * come out once; with {@code at_least_once} nothing may be missing.
@@ -109,6 +109,7 @@ public final class Counts {
     final String application;
     final Map<String, Integer> expected = new TreeMap<>();
     int orders;
+    int kills;
 
     Drive(String bootstrap, String guarantee, int seconds, String directory) {
       this.bootstrap = bootstrap;
@@ -140,22 +141,19 @@ public final class Counts {
         Random random = new Random(7);
         long begun = System.nanoTime();
         instances.add(new Instance("one"));
-        int stage = 0;
+        long step = Math.min(seconds * 250L, 15_000);
         for (long at = 0; at < seconds * 1000L; at = (System.nanoTime() - begun) / 1_000_000) {
           write(producer, random);
-          long quarter = at * 4 / (seconds * 1000L);
-          if (stage == 0 && quarter >= 1) {
+          if (instances.size() == 1 && at >= step) {
             instances.add(new Instance("two"));
-            stage = 1;
-          } else if (stage == 1 && quarter >= 2) {
-            instances.get(0).kill();
-            instances.get(0).forget();
-            instances.get(0).start();
-            stage = 2;
-          } else if (stage == 2 && quarter >= 3) {
-            instances.get(1).kill();
-            instances.get(1).start();
-            stage = 3;
+          } else if (at >= step * (kills + 2)) {
+            Instance victim = instances.get(kills % 2);
+            victim.kill();
+            if (kills % 2 == 0) {
+              victim.forget();
+            }
+            victim.start();
+            kills++;
           }
           Thread.sleep(20);
         }
@@ -232,7 +230,7 @@ public final class Counts {
         return "short: " + joined.size() + " of " + orders + " orders";
       }
       return "good: " + expected.values().stream().mapToInt(it -> it).sum() + " words, " + orders
-          + " orders, " + twice + " of them repeated";
+          + " orders, " + twice + " of them repeated, " + kills + " kills";
     }
 
     List<ConsumerRecord<String, String>> read(String topic) {
