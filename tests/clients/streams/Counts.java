@@ -1,5 +1,6 @@
 import java.io.File;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -141,12 +142,14 @@ public final class Counts {
         Random random = new Random(7);
         long begun = System.nanoTime();
         instances.add(new Instance("one"));
-        long step = Math.min(seconds * 250L, 15_000);
+        long step = Math.min(seconds * 250L, 20_000);
+        long next = step;
         for (long at = 0; at < seconds * 1000L; at = (System.nanoTime() - begun) / 1_000_000) {
           write(producer, random);
-          if (instances.size() == 1 && at >= step) {
+          if (at >= next && instances.size() == 1) {
             instances.add(new Instance("two"));
-          } else if (at >= step * (kills + 2)) {
+            next = at + step;
+          } else if (at >= next && instances.get(kills % 2).hasState()) {
             Instance victim = instances.get(kills % 2);
             victim.kill();
             if (kills % 2 == 0) {
@@ -154,6 +157,7 @@ public final class Counts {
             }
             victim.start();
             kills++;
+            next = at + step;
           }
           Thread.sleep(20);
         }
@@ -278,24 +282,23 @@ public final class Counts {
                 .start();
       }
 
-      /** Kills it in the midst of its work: its state is there. */
-      void kill() throws Exception {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (process.isAlive() && !hasState() && System.nanoTime() < deadline) {
-          Thread.sleep(100);
-        }
-        if (!process.isAlive() || !hasState()) {
-          throw new IllegalStateException("an instance did not run, see " + log);
+      /** Kills it in the midst of its work. */
+      void kill() throws InterruptedException {
+        if (!process.isAlive()) {
+          throw new IllegalStateException("an instance has ended by itself, see " + log);
         }
         process.destroyForcibly().waitFor();
       }
 
+      /** Whether it has come so far that it has state. */
       boolean hasState() throws IOException {
         if (!Files.exists(state)) {
           return false;
         }
         try (Stream<Path> files = Files.walk(state)) {
           return files.anyMatch(it -> it.endsWith("rocksdb"));
+        } catch (UncheckedIOException changed) {
+          return false;
         }
       }
 
