@@ -59,7 +59,7 @@ public final class Eos {
     reading.put("max.poll.records", 50);
     reading.put("group.protocol", System.getProperty("group.protocol", "classic"));
     if (System.getProperty("group.protocol", "classic").equals("classic")) {
-      reading.put("session.timeout.ms", 8000);
+      reading.put("session.timeout.ms", 6000);
       reading.put("heartbeat.interval.ms", 1000);
     }
     try (KafkaConsumer<String, String> consumer =

@@ -79,7 +79,7 @@ def work(addresses, name, slot):
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "session.timeout.ms": 8000,
+            "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1000,
         }
     )
@@ -104,6 +104,7 @@ def work(addresses, name, slot):
                     producer.commit_transaction(20)
                     break
                 except KafkaException as error:
+                    print("commit", error, file=sys.stderr, flush=True)
                     if not error.args[0].retriable():
                         raise
         except (KafkaException, BufferError) as failure:
@@ -117,6 +118,7 @@ def work(addresses, name, slot):
                         producer.abort_transaction(20)
                         break
                     except KafkaException as abort:
+                        print("abort", abort, file=sys.stderr, flush=True)
                         if not abort.args[0].retriable():
                             raise
             except KafkaException:
@@ -274,7 +276,8 @@ def drive(addresses, seconds, name, command):
         producer.poll(0)
         if time.time() - begun > next_kill:
             workers.kill(draw.randrange(WORKERS))
-            next_kill += 5 + draw.random() * 4
+            # Longer than a session: the group is whole now and then.
+            next_kill += 9 + draw.random() * 6
         time.sleep(0.1)
     if producer.flush(60) > 0:
         raise SystemExit("the input could not be written")
