@@ -1,3 +1,4 @@
+import java.io.IOException;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
@@ -5,7 +6,6 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.UUID;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -14,6 +14,7 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
@@ -36,6 +37,19 @@ public final class Eos {
                     // It ends anyway.
                   }
                 }));
+    // It ends with whoever started it, however that ended.
+    Thread watch =
+        new Thread(
+            () -> {
+              try {
+                while (System.in.read() >= 0) {}
+              } catch (IOException ignored) {
+                // As good as an end.
+              }
+              Runtime.getRuntime().halt(1);
+            });
+    watch.setDaemon(true);
+    watch.start();
     Properties reading = new Properties();
     reading.put("bootstrap.servers", addresses);
     reading.put("group.id", name);
@@ -45,7 +59,7 @@ public final class Eos {
     reading.put("max.poll.records", 50);
     reading.put("group.protocol", System.getProperty("group.protocol", "classic"));
     if (System.getProperty("group.protocol", "classic").equals("classic")) {
-      reading.put("session.timeout.ms", 8000);
+      reading.put("session.timeout.ms", 6000);
       reading.put("heartbeat.interval.ms", 1000);
     }
     try (KafkaConsumer<String, String> consumer =
@@ -126,7 +140,7 @@ public final class Eos {
               }
             });
         return;
-      } catch (CommitFailedException | org.apache.kafka.common.errors.TimeoutException error) {
+      } catch (RetriableException error) {
         System.err.println("back " + error);
       }
     }

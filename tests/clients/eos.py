@@ -9,7 +9,9 @@ same transactional id. Each worker moves records in transactions: every record g
 transaction's name and how many records it moves. A reader of committed records follows all the while.
 
 In the end each record must be in both topics once, and whatever the reader saw of a transaction must be the
-whole of it. Prints a verdict as JSON; exits with 1 if anything is wrong.
+whole of it; one topic has the partitions of the input, and must have their order. A second reader, from the
+beginning, must see what the first one saw, and the group must have committed the whole input. Prints a verdict
+as JSON; exits with 1 if anything is wrong.
 """
 
 import json
@@ -23,7 +25,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 6
@@ -44,7 +46,12 @@ def work(addresses, name, slot):
         nonlocal running
         running = False
 
+    def end_with_the_driver():
+        sys.stdin.read()
+        os._exit(1)
+
     signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=end_with_the_driver, daemon=True).start()
 
     def start():
         producer = Producer(
@@ -72,7 +79,7 @@ def work(addresses, name, slot):
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "session.timeout.ms": 8000,
+            "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1000,
         }
     )
@@ -97,6 +104,7 @@ def work(addresses, name, slot):
                     producer.commit_transaction(20)
                     break
                 except KafkaException as error:
+                    print("commit", error, file=sys.stderr, flush=True)
                     if not error.args[0].retriable():
                         raise
         except (KafkaException, BufferError) as failure:
@@ -110,6 +118,7 @@ def work(addresses, name, slot):
                         producer.abort_transaction(20)
                         break
                     except KafkaException as abort:
+                        print("abort", abort, file=sys.stderr, flush=True)
                         if not abort.args[0].retriable():
                             raise
             except KafkaException:
@@ -133,7 +142,7 @@ def back(consumer):
 
 
 class Reader:
-    """Follows both topics, committed records only."""
+    """Reads both topics from their beginning, committed records only."""
 
     def __init__(self, addresses, topics):
         self.consumer = Consumer(
@@ -142,20 +151,36 @@ class Reader:
                 "group.id": uuid.uuid4().hex,
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
             }
         )
         places = [TopicPartition(it, part, 0) for it in topics for part in range(PARTITIONS)]
         self.consumer.assign(places)
-        self.seen = {topic: [] for topic in topics}
+        self.seen = {(it.topic, it.partition): [] for it in places}
+        self.ended = set()
         self.running = True
-        self.thread = threading.Thread(target=self.follow)
-        self.thread.start()
 
     def follow(self):
-        while self.running:
+        """Goes on reading in a thread, until it is finished."""
+        self.thread = threading.Thread(target=self.read_while, args=[lambda: self.running], daemon=True)
+        self.thread.start()
+
+    def read_while(self, holds):
+        while holds():
             for message in self.consumer.consume(500, 0.2):
+                place = message.topic(), message.partition()
                 if message.error() is None:
-                    self.seen[message.topic()].append(message.value().decode())
+                    self.seen[place].append(message.value().decode())
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    self.ended.add(place)
+
+    def read_all(self):
+        """Reads every partition to its end."""
+        deadline = time.time() + PATIENCE
+        self.read_while(lambda: len(self.ended) < len(self.seen) and time.time() < deadline)
+        self.consumer.close()
+        if len(self.ended) < len(self.seen):
+            raise SystemExit("the output cannot be read to its end")
 
     def finish(self):
         self.running = False
@@ -172,13 +197,18 @@ class Workers:
         self.kills = 0
 
     def start(self, slot):
+        # A worker ends when its input does: with the driver, however that ends.
         return subprocess.Popen(
-            self.lines[slot], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+            self.lines[slot], stdin=subprocess.PIPE, stdout=self.log, stderr=self.log
         )
 
+    def check(self):
+        for slot, process in enumerate(self.processes):
+            if process.poll() is not None:
+                raise SystemExit(f"worker {slot} has ended by itself: {process.returncode}")
+
     def kill(self, slot):
-        if self.processes[slot].poll() is not None:
-            raise SystemExit(f"worker {slot} has ended by itself: {self.processes[slot].returncode}")
+        self.check()
         self.processes[slot].kill()
         self.processes[slot].wait()
         self.kills += 1
@@ -194,21 +224,37 @@ class Workers:
                 process.kill()
 
 
-def judge(seen, count):
-    """What is wrong, and what is missing."""
+def judge(seen, name, count):
+    """What is wrong, what is missing, which transactions are torn, and how many there are."""
     wrong, missing = [], 0
-    for topic, values in seen.items():
-        times = Counter(int(value.split()[0]) for value in values)
+    sizes = defaultdict(lambda: [0, 0, 0])
+    _, left, right = names(name)
+    for side, topic in enumerate((left, right)):
+        times = Counter()
+        for partition in range(PARTITIONS):
+            highest = -1
+            for value in seen[topic, partition]:
+                number, transaction, size = value.split()
+                number = int(number)
+                times[number] += 1
+                sizes[transaction][side] += 1
+                sizes[transaction][2] = int(size)
+                if topic == left and number < highest:
+                    wrong.append(f"{topic}: {number} after {highest}")
+                highest = max(highest, number)
         wrong += [f"{topic}: {number} {n} times" for number, n in times.items() if n > 1]
         missing += count - len(times)
-    sizes = defaultdict(lambda: [0, 0, 0])
-    for place, values in enumerate(seen.values()):
-        for value in values:
-            _, transaction, size = value.split()
-            sizes[transaction][place] += 1
-            sizes[transaction][2] = int(size)
     torn = [name for name, (left, right, size) in sizes.items() if left != size or right != size]
     return wrong, missing, torn, len(sizes)
+
+
+def uncommitted(addresses, name, count):
+    """How many records of the input the group has not committed."""
+    source = names(name)[0]
+    consumer = Consumer({"bootstrap.servers": addresses, "group.id": name})
+    places = consumer.committed([TopicPartition(source, it) for it in range(PARTITIONS)], 30)
+    consumer.close()
+    return count - sum(max(it.offset, 0) for it in places)
 
 
 def drive(addresses, seconds, name, command):
@@ -219,6 +265,7 @@ def drive(addresses, seconds, name, command):
         each.result()
     draw = random.Random(7)
     reader = Reader(addresses, [left, right])
+    reader.follow()
     workers = Workers(command, addresses, name)
     producer = Producer({"bootstrap.servers": addresses, "enable.idempotence": True, "delivery.timeout.ms": 600000})
     count, begun, next_kill = 0, time.time(), 6
@@ -229,20 +276,27 @@ def drive(addresses, seconds, name, command):
         producer.poll(0)
         if time.time() - begun > next_kill:
             workers.kill(draw.randrange(WORKERS))
-            next_kill += 5 + draw.random() * 4
+            # Longer than a session: the group is whole now and then.
+            next_kill += 9 + draw.random() * 6
         time.sleep(0.1)
     if producer.flush(60) > 0:
         raise SystemExit("the input could not be written")
     deadline = time.time() + PATIENCE
     while time.time() < deadline:
-        wrong, missing, torn, _ = judge(reader.seen, count)
+        wrong, missing, torn, _ = judge(reader.seen, name, count)
         if missing == 0 and not torn:
             break
         time.sleep(0.5)
+    workers.check()
     workers.stop()
+    # What comes late would be too much.
     time.sleep(2)
     reader.finish()
-    wrong, missing, torn, transactions = judge(reader.seen, count)
+    wrong, missing, torn, transactions = judge(reader.seen, name, count)
+    again = Reader(addresses, [left, right])
+    again.read_all()
+    changed = [f"{topic}-{part}" for (topic, part), seen in again.seen.items() if seen != reader.seen[topic, part]]
+    behind = uncommitted(addresses, name, count)
     verdict = {
         "records": count,
         "transactions": transactions,
@@ -250,7 +304,9 @@ def drive(addresses, seconds, name, command):
         "missing": missing,
         "wrong": wrong[:10],
         "torn": torn[:10],
-        "good": not (wrong or missing or torn),
+        "changed": changed,
+        "uncommitted": behind,
+        "good": not (wrong or missing or torn or changed or behind),
     }
     print(json.dumps(verdict))
     sys.exit(0 if verdict["good"] else 1)

@@ -11,9 +11,10 @@ use crate::support::{client, kafka_tools, python};
 /// How long the programs write for, unless `ALLUVIUM_FAULT_SECONDS` says otherwise.
 const SECONDS: u64 = 40;
 
+/// A program with a verdict of its own; killed when dropped.
 struct Program {
     what: &'static str,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Program {
@@ -22,17 +23,27 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = Some(command.spawn().unwrap());
         Self { what, child }
     }
 
-    fn finish(self) {
-        let output = self.child.wait_with_output().unwrap();
+    fn finish(mut self) {
+        let child = self.child.take().unwrap();
+        let output = child.wait_with_output().unwrap();
         let verdict = String::from_utf8_lossy(&output.stdout);
         let why = String::from_utf8_lossy(&output.stderr);
         eprintln!("{}: {}", self.what, verdict.trim());
         assert!(output.status.success(), "{}: {verdict}{why}", self.what);
         assert!(verdict.contains("good"), "{}: {verdict}", self.what);
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -42,6 +53,8 @@ fn program(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A random schedule: an agent or the leader dies every few seconds. `ALLUVIUM_FAULT_SECONDS` makes it
+/// longer, `ALLUVIUM_FAULT_SEED` repeats one.
 #[test]
 fn exactly_once_holds_while_agents_and_the_leader_are_killed() {
     let (Some(python), Some(class_path)) = (python(), kafka_tools()) else {
@@ -50,6 +63,8 @@ fn exactly_once_holds_while_agents_and_the_leader_are_killed() {
     let class_path = class_path.trim();
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = number("ALLUVIUM_FAULT_SECONDS").unwrap_or(SECONDS);
+    let seed = number("ALLUVIUM_FAULT_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("seed {seed}, {seconds} s");
     let mut cluster = Cluster::over_a_folder(3);
     cluster.wait_healthy();
     let (bootstrap, time) = (cluster.bootstrap(), seconds.to_string());
@@ -80,20 +95,33 @@ fn exactly_once_holds_while_agents_and_the_leader_are_killed() {
         Program::start("Kafka Streams", streams),
     ];
     let end = Instant::now() + Duration::from_secs(seconds);
+    let mut draw = seed;
+    let mut next = |most: u64| {
+        draw = draw
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        (draw >> 33) % most
+    };
     let (mut agents, mut leaders) = (0, 0);
     std::thread::sleep(Duration::from_secs(8));
     while Instant::now() < end {
-        let place = if (agents + leaders) % 3 == 1 {
+        // One of each first: a short run has seen both.
+        let leader = match agents + leaders {
+            0 => false,
+            1 => true,
+            _ => next(3) == 0,
+        };
+        let place = if leader {
             leaders += 1;
             cluster.leader()
         } else {
             agents += 1;
-            3 + agents % 3
+            3 + usize::try_from(next(3)).unwrap()
         };
         cluster.nodes[place].kill_9();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(500 + next(4000)));
         cluster.nodes[place].start();
-        std::thread::sleep(Duration::from_secs(6));
+        std::thread::sleep(Duration::from_secs(3 + next(4)));
     }
     assert!(agents > 0 && leaders > 0);
     eprintln!("{agents} agents and {leaders} leaders were killed");

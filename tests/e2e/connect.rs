@@ -1,28 +1,21 @@
 //! Kafka Connect: a file's lines go through a topic into another file, over restarts of the worker.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 
-use crate::support::{Server, kafka_tool, kafka_tools, python};
+use crate::support::{Server, kafka_tool, kafka_tools, python, run_client};
 
-fn copies(mode: &str) -> Option<(Server, tempfile::TempDir, String)> {
+/// Runs the program in a mode against a server; what it saw, the server, and the tools' class path.
+fn run(mode: &str) -> Option<(Value, Server, tempfile::TempDir, String)> {
     let (python, class_path) = (python()?, kafka_tools()?);
     let (dir, server) = Server::fresh();
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/connect.py");
-    let output = Command::new(python)
-        .arg(program)
-        .args([&server.address(), class_path.trim()])
-        .arg(dir.path())
-        .arg(mode)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{why}");
-    let seen: Value = serde_json::from_str(&text).unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let arguments = [&server.address(), class_path.trim(), folder, mode];
+    let text = run_client(&python, "connect.py", &arguments);
+    let seen = serde_json::from_str(&text).unwrap();
+    Some((seen, server, dir, class_path))
+}
+
+fn check_copies(mode: &str, seen: &Value) {
     let (source, sink) = (format!("{mode}-source"), format!("{mode}-sink"));
     let running = json!(["RUNNING", "RUNNING"]);
     assert_eq!(
@@ -31,21 +24,25 @@ fn copies(mode: &str) -> Option<(Server, tempfile::TempDir, String)> {
     );
     assert_eq!(seen["kept"], json!([sink, source]));
     assert_eq!(seen["whole"], true, "{seen}");
-    Some((server, dir, class_path))
 }
 
 #[test]
 fn a_standalone_worker_copies_a_file_and_goes_on_after_a_restart() {
-    copies("standalone");
+    let Some((seen, ..)) = run("standalone") else {
+        return;
+    };
+    check_copies("standalone", &seen);
 }
 
 #[test]
 fn a_distributed_worker_keeps_its_connectors_in_topics() {
-    let Some((server, _dir, class_path)) = copies("distributed") else {
+    let Some((seen, server, _dir, class_path)) = run("distributed") else {
         return;
     };
+    check_copies("distributed", &seen);
     let address = server.address();
-    for topic in ["connect-configs", "connect-offsets", "connect-statuss"] {
+    for topic in ["configs", "offsets", "status"] {
+        let topic = format!("distributed-{topic}");
         let described = kafka_tool(
             &class_path,
             "org.apache.kafka.tools.TopicCommand",
@@ -54,9 +51,19 @@ fn a_distributed_worker_keeps_its_connectors_in_topics() {
                 &address,
                 "--describe",
                 "--topic",
-                topic,
+                &topic,
             ],
         );
         assert!(described.contains("cleanup.policy=compact"), "{described}");
     }
+}
+
+#[test]
+fn a_source_writes_every_line_once_when_its_workers_are_killed() {
+    let Some((seen, ..)) = run("exactly-once") else {
+        return;
+    };
+    assert_eq!(seen["kills"], 2, "{seen}");
+    assert_eq!(seen["once"], true, "{seen}");
+    assert_eq!(seen["missing"], 0, "{seen}");
 }

@@ -29,6 +29,7 @@ fn counts_and_joins(guarantee: &str) {
         output.status.success() && verdict.contains("good"),
         "{verdict}"
     );
+    assert!(!verdict.contains(" 0 kills"), "{verdict}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 import java.io.File;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -38,8 +39,8 @@ import org.apache.kafka.streams.kstream.KTable;
  *
  * <p>{@code Counts drive BOOTSTRAP GUARANTEE SECONDS DIRECTORY}: writes the input for so long, runs two
  * instances meanwhile, kills the first one and starts it again without its state (which comes back from the
- * changelog), kills the second one and starts it again with its state, and compares the output with what the
- * input says. {@code Counts run BOOTSTRAP GUARANTEE STATE APPLICATION} is an instance.
+ * changelog), kills the second one and starts it again with its state, and so on in turn, and compares the
+ * output with what the input says. {@code Counts run BOOTSTRAP GUARANTEE STATE APPLICATION} is an instance.
  *
  * <p>With {@code exactly_once_v2} each word's counts must be 1, 2, 3 and so on, each once, and each order must
  * come out once; with {@code at_least_once} nothing may be missing.
@@ -109,6 +110,7 @@ public final class Counts {
     final String application;
     final Map<String, Integer> expected = new TreeMap<>();
     int orders;
+    int kills;
 
     Drive(String bootstrap, String guarantee, int seconds, String directory) {
       this.bootstrap = bootstrap;
@@ -140,22 +142,22 @@ public final class Counts {
         Random random = new Random(7);
         long begun = System.nanoTime();
         instances.add(new Instance("one"));
-        int stage = 0;
+        long step = Math.min(seconds * 250L, 20_000);
+        long next = step;
         for (long at = 0; at < seconds * 1000L; at = (System.nanoTime() - begun) / 1_000_000) {
           write(producer, random);
-          long quarter = at * 4 / (seconds * 1000L);
-          if (stage == 0 && quarter >= 1) {
+          if (at >= next && instances.size() == 1) {
             instances.add(new Instance("two"));
-            stage = 1;
-          } else if (stage == 1 && quarter >= 2) {
-            instances.get(0).kill();
-            instances.get(0).forget();
-            instances.get(0).start();
-            stage = 2;
-          } else if (stage == 2 && quarter >= 3) {
-            instances.get(1).kill();
-            instances.get(1).start();
-            stage = 3;
+            next = at + step;
+          } else if (at >= next && instances.get(kills % 2).hasState()) {
+            Instance victim = instances.get(kills % 2);
+            victim.kill();
+            if (kills % 2 == 0) {
+              victim.forget();
+            }
+            victim.start();
+            kills++;
+            next = at + step;
           }
           Thread.sleep(20);
         }
@@ -232,7 +234,7 @@ public final class Counts {
         return "short: " + joined.size() + " of " + orders + " orders";
       }
       return "good: " + expected.values().stream().mapToInt(it -> it).sum() + " words, " + orders
-          + " orders, " + twice + " of them repeated";
+          + " orders, " + twice + " of them repeated, " + kills + " kills";
     }
 
     List<ConsumerRecord<String, String>> read(String topic) {
@@ -280,24 +282,23 @@ public final class Counts {
                 .start();
       }
 
-      /** Kills it in the midst of its work: its state is there. */
-      void kill() throws Exception {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (process.isAlive() && !hasState() && System.nanoTime() < deadline) {
-          Thread.sleep(100);
-        }
-        if (!process.isAlive() || !hasState()) {
-          throw new IllegalStateException("an instance did not run, see " + log);
+      /** Kills it in the midst of its work. */
+      void kill() throws InterruptedException {
+        if (!process.isAlive()) {
+          throw new IllegalStateException("an instance has ended by itself, see " + log);
         }
         process.destroyForcibly().waitFor();
       }
 
+      /** Whether it has come so far that it has state. */
       boolean hasState() throws IOException {
         if (!Files.exists(state)) {
           return false;
         }
         try (Stream<Path> files = Files.walk(state)) {
           return files.anyMatch(it -> it.endsWith("rocksdb"));
+        } catch (UncheckedIOException changed) {
+          return false;
         }
       }
 
