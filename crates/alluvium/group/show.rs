@@ -13,7 +13,7 @@ use alluvium_types::Offset;
 
 use super::no_such;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, say};
 
 /// What ListOffsets calls the end of a partition.
 const END: i64 = -1;
@@ -107,7 +107,12 @@ async fn describe(
         line.push_str(&format!("  {members} members"));
         out.line(line.as_bytes())?;
     }
-    if args.members {
+    if args.members && info.kind == "streams" {
+        let group = &info.group;
+        say(&format!(
+            "group {group} is a streams group: Kafka's kafka-streams-groups.sh shows its members"
+        ));
+    } else if args.members {
         show_members(&info, out)?;
     }
     if args.offsets || all {

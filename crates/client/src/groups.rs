@@ -43,7 +43,7 @@ pub struct ListedGroup {
 pub struct GroupInfo {
     /// Its id.
     pub group: String,
-    /// `classic`, `consumer` or `share`.
+    /// `classic`, `consumer`, `share` or `streams`.
     pub kind: String,
     /// `Stable`, `Empty` and so on.
     pub state: String,
@@ -103,10 +103,10 @@ pub async fn list_groups(client: &Client) -> Result<Vec<ListedGroup>, ClientErro
     Ok(groups.into_values().collect())
 }
 
-/// A group with its members.
+/// A group with its members; without them when it is neither classic nor a consumer or share group.
 ///
 /// # Errors
-/// It does not exist, or is of a type that is not described here.
+/// It does not exist.
 pub async fn describe_group(
     client: &Client,
     listed: &ListedGroup,
@@ -115,10 +115,13 @@ pub async fn describe_group(
         "classic" => describe_classic(client, &listed.group).await,
         "consumer" => describe_consumer(client, &listed.group).await,
         "share" => describe_share(client, &listed.group).await,
-        kind => Err(ClientError::Usage(format!(
-            "group {} is of type {kind}: its members are shown by Kafka's own kafka-{kind}-groups.sh",
-            listed.group
-        ))),
+        // Of another type only what the list says is known here.
+        _ => Ok(GroupInfo {
+            group: listed.group.clone(),
+            kind: listed.kind.clone(),
+            state: listed.state.clone(),
+            ..GroupInfo::default()
+        }),
     }
 }
 
