@@ -13,6 +13,7 @@ mod consume;
 mod dev;
 mod failure;
 mod fsck;
+mod group;
 mod inspect;
 mod output;
 mod produce;
@@ -44,6 +45,8 @@ enum Command {
     Server(server::Args),
     /// Create, list, describe, alter and delete topics
     Topic(topic::TopicArgs),
+    /// List and describe groups, move their offsets, delete them
+    Group(group::GroupArgs),
     /// Send lines or JSON lines to a topic
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Dev(args) => dev::run(args).await,
             Command::Server(args) => server::run(args).await,
             Command::Topic(args) => topic::run(args).await,
+            Command::Group(args) => group::run(args).await,
             Command::Produce(args) => produce::run(args).await,
             Command::Consume(args) => consume::run(args).await,
             Command::Check(args) => check::run(args).await,

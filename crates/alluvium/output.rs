@@ -25,6 +25,24 @@ impl Output {
         self.write(b"\n")
     }
 
+    /// Writes rows with their columns one below the other.
+    pub(crate) fn table<const N: usize>(&mut self, rows: &[[String; N]]) -> Result<(), Failure> {
+        let mut widths = [0; N];
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in rows {
+            let cells = row.iter().zip(widths);
+            let cells: Vec<String> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            self.line(cells.join("  ").trim_end().as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Writes bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.out.write_all(bytes).or_else(gone)
@@ -50,6 +68,22 @@ fn gone(error: io::Error) -> Result<(), Failure> {
 /// A line for the person, not for the data.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Asks the person before something that cannot be undone; a script has to say `--yes`.
+pub(crate) fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        let text = format!("{question} Say --yes to do it unasked");
+        return Err(Failure::Usage(text));
+    }
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{question} [y/N] ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::Failed(format!("cannot read the answer: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A bar on standard error for work of known length in bytes; hidden when nobody looks.

@@ -1,33 +1,31 @@
 //! `alluvium topic`: create, list, describe, alter, delete.
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+mod describe;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use alluvium_client::{Client, ClientError, Target, TopicInfo};
+use alluvium_client::{Client, ClientError, Target};
 use alluvium_protocol::message;
 use alluvium_protocol::messages::StrBytes;
 use alluvium_protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     IncrementalAlterConfigsRequest,
     create_partitions_request::CreatePartitionsTopic,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
     delete_topics_request::DeleteTopicState,
-    describe_configs_request::DescribeConfigsResource,
     incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
 };
 
+use alluvium_types::ErrorCode;
+
+use self::describe::Only;
 use crate::bootstrap::Bootstrap;
 use crate::failure::Failure;
-use crate::output::{Output, say};
+use crate::output::{Output, confirmed, say};
 
 /// Kafka's number for "a topic's configuration".
 const TOPIC_RESOURCE: i8 = 2;
-
-/// DescribeConfigs' number for "set on this topic".
-const SET_ON_TOPIC: i8 = 1;
 
 /// Longest that the server may take, in milliseconds.
 const TIMEOUT_MS: i32 = 30_000;
@@ -50,9 +48,15 @@ enum Action {
         /// Number of partitions; the cluster's default when not given.
         #[arg(long, short, default_value_t = -1, allow_negative_numbers = true)]
         partitions: i32,
+        /// Copies of each partition; the cluster's default when not given.
+        #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+        replication_factor: i16,
         /// A setting, NAME=VALUE; may be given more than once.
         #[arg(long = "config", value_name = "NAME=VALUE")]
         configs: Vec<String>,
+        /// A topic that is there already is left as it is.
+        #[arg(long)]
+        if_not_exists: bool,
     },
     /// List topics.
     List {
@@ -60,16 +64,28 @@ enum Action {
         #[arg(long)]
         json: bool,
         /// Also the cluster's own.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "exclude_internal")]
         internal: bool,
+        /// Without the cluster's own, which is what is done anyway.
+        #[arg(long)]
+        exclude_internal: bool,
     },
-    /// Show a topic's partitions and settings.
+    /// Show topics' partitions and settings.
     Describe {
-        /// Its name.
-        topic: String,
-        /// One JSON object.
+        /// Their names; all topics but the cluster's own when none is given.
+        topics: Vec<String>,
+        /// JSON, a line for each topic.
         #[arg(long)]
         json: bool,
+        /// Only partitions that nobody serves.
+        #[arg(long, conflicts_with = "json")]
+        unavailable_partitions: bool,
+        /// Only partitions of which a copy is behind.
+        #[arg(long, conflicts_with = "json")]
+        under_replicated_partitions: bool,
+        /// Only topics with settings of their own, without their partitions.
+        #[arg(long, conflicts_with = "json")]
+        topics_with_overrides: bool,
     },
     /// Change a topic's settings or raise its number of partitions.
     Alter {
@@ -82,10 +98,14 @@ enum Action {
         #[arg(long = "config", value_name = "NAME=VALUE")]
         configs: Vec<String>,
     },
-    /// Delete a topic and its records.
+    /// Delete topics and their records.
     Delete {
-        /// Its name.
-        topic: String,
+        /// Their names.
+        #[arg(required = true)]
+        topics: Vec<String>,
+        /// A topic that is not there is no failure.
+        #[arg(long)]
+        if_exists: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -99,16 +119,38 @@ pub(crate) async fn run(args: TopicArgs) -> Result<(), Failure> {
         Action::Create {
             topic,
             partitions,
+            replication_factor,
             configs,
-        } => create(&client, &topic, partitions, &configs).await,
-        Action::List { json, internal } => list(&client, json, internal).await,
-        Action::Describe { topic, json } => describe(&client, &topic, json).await,
+            if_not_exists,
+        } => {
+            let shape = (partitions, replication_factor);
+            create(&client, &topic, shape, &configs, if_not_exists).await
+        }
+        Action::List { json, internal, .. } => list(&client, json, internal).await,
+        Action::Describe {
+            topics,
+            json,
+            unavailable_partitions,
+            under_replicated_partitions,
+            topics_with_overrides,
+        } => {
+            let only = Only {
+                unavailable: unavailable_partitions,
+                under_replicated: under_replicated_partitions,
+                overrides: topics_with_overrides,
+            };
+            describe::run(&client, &topics, json, only).await
+        }
         Action::Alter {
             topic,
             partitions,
             configs,
         } => alter(&client, &topic, partitions, &configs).await,
-        Action::Delete { topic, yes } => delete(&client, &topic, yes).await,
+        Action::Delete {
+            topics,
+            if_exists,
+            yes,
+        } => delete(&client, &topics, if_exists, yes).await,
     }
 }
 
@@ -122,8 +164,9 @@ fn setting(text: &str) -> Result<(StrBytes, StrBytes), Failure> {
 async fn create(
     client: &Client,
     topic: &str,
-    partitions: i32,
+    (partitions, replication_factor): (i32, i16),
     configs: &[String],
+    if_not_exists: bool,
 ) -> Result<(), Failure> {
     let mut settings = Vec::with_capacity(configs.len());
     for config in configs {
@@ -136,7 +179,7 @@ async fn create(
     let wanted = message!(CreatableTopic {
         name: topic.into(),
         num_partitions: partitions,
-        replication_factor: -1,
+        replication_factor,
         configs: settings,
     });
     let ask = message!(CreateTopicsRequest {
@@ -146,6 +189,10 @@ async fn create(
     let answer = client.call(&Target::Any, &ask).await?;
     for result in &answer.topics {
         let subject = format!("topic {topic}");
+        if if_not_exists && result.error_code == ErrorCode::TopicAlreadyExists.code() {
+            say(&format!("topic {topic} is there already"));
+            continue;
+        }
         ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
         say(&format!(
             "created topic {topic} with {} partitions",
@@ -176,116 +223,6 @@ async fn list(client: &Client, json: bool, internal: bool) -> Result<(), Failure
         }
     }
     out.flush()
-}
-
-async fn describe(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let topics = client.topics(Some(&[name])).await?;
-    let Some(topic) = topics.first() else {
-        return Err(Failure::Failed(format!(
-            "topic {name}: the server does not mention it"
-        )));
-    };
-    let configs = configs_of(client, name).await?;
-    let mut ends = Vec::new();
-    for start in [
-        alluvium_client::Start::Beginning,
-        alluvium_client::Start::End,
-    ] {
-        let reader = alluvium_client::Consumer::new(client, name, None, start).await?;
-        ends.push(reader.positions().clone());
-    }
-    let bounds = |partition: i32| {
-        let at = |which: usize| {
-            ends.get(which)
-                .and_then(|found| found.get(&partition))
-                .copied()
-        };
-        (at(0).unwrap_or(-1), at(1).unwrap_or(-1))
-    };
-    let mut out = Output::new();
-    if json {
-        out.line(described(topic, &configs, bounds).to_string().as_bytes())?;
-        return out.flush();
-    }
-    out.line(format!("topic {}  id {}", topic.name, topic.id).as_bytes())?;
-    for partition in &topic.partitions {
-        let (first, next) = bounds(partition.partition);
-        let line = format!(
-            "  partition {}  offsets {first} to {next}  served by node {}",
-            partition.partition, partition.leader
-        );
-        out.line(line.as_bytes())?;
-    }
-    for (name, (value, set)) in &configs {
-        if *set {
-            out.line(format!("  {name} = {value}").as_bytes())?;
-        }
-    }
-    out.flush()
-}
-
-fn described(
-    topic: &TopicInfo,
-    configs: &BTreeMap<String, (String, bool)>,
-    bounds: impl Fn(i32) -> (i64, i64),
-) -> serde_json::Value {
-    let partitions: Vec<_> = topic
-        .partitions
-        .iter()
-        .map(|partition| {
-            let (first, next) = bounds(partition.partition);
-            json!({
-                "partition": partition.partition,
-                "leader": partition.leader,
-                "replicas": partition.replicas,
-                "log_start_offset": first,
-                "end_offset": next,
-            })
-        })
-        .collect();
-    let values: BTreeMap<&str, &str> = configs
-        .iter()
-        .map(|(name, (value, _))| (name.as_str(), value.as_str()))
-        .collect();
-    json!({
-        "topic": topic.name,
-        "id": topic.id.to_string(),
-        "partitions": partitions,
-        "configs": values,
-    })
-}
-
-/// A topic's settings: value, and whether it was set on the topic itself.
-async fn configs_of(
-    client: &Client,
-    topic: &str,
-) -> Result<BTreeMap<String, (String, bool)>, Failure> {
-    let resource = message!(DescribeConfigsResource {
-        resource_type: TOPIC_RESOURCE,
-        resource_name: topic.into(),
-        configuration_keys: None,
-    });
-    let ask = message!(DescribeConfigsRequest {
-        resources: vec![resource]
-    });
-    let answer = client.call(&Target::Any, &ask).await?;
-    let mut configs = BTreeMap::new();
-    for result in &answer.results {
-        let subject = format!("topic {topic}");
-        ClientError::check(&subject, result.error_code, result.error_message.as_deref())?;
-        for config in &result.configs {
-            let value = config
-                .value
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            configs.insert(
-                config.name.to_string(),
-                (value, config.config_source == SET_ON_TOPIC),
-            );
-        }
-    }
-    Ok(configs)
 }
 
 async fn alter(
@@ -343,11 +280,35 @@ async fn alter(
     Ok(())
 }
 
-async fn delete(client: &Client, topic: &str, yes: bool) -> Result<(), Failure> {
-    if !yes && !confirmed(topic)? {
+async fn delete(
+    client: &Client,
+    topics: &[String],
+    if_exists: bool,
+    yes: bool,
+) -> Result<(), Failure> {
+    let names = topics.join(", ");
+    if !yes && !confirmed(&format!("delete topic {names} and its records?"))? {
         say("nothing was deleted");
         return Ok(());
     }
+    let mut failures = Vec::new();
+    for topic in topics {
+        match delete_one(client, topic).await {
+            Ok(()) => say(&format!("deleted topic {topic}")),
+            Err(ClientError::Refused {
+                code: ErrorCode::UnknownTopicOrPartition,
+                ..
+            }) if if_exists => say(&format!("there is no topic {topic}")),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(failures.join("\n"))),
+    }
+}
+
+async fn delete_one(client: &Client, topic: &str) -> Result<(), ClientError> {
     let wanted = message!(DeleteTopicState {
         name: Some(topic.into())
     });
@@ -363,21 +324,5 @@ async fn delete(client: &Client, topic: &str, yes: bool) -> Result<(), Failure> 
         });
         ClientError::check(&format!("topic {topic}"), result.error_code, reason)?;
     }
-    say(&format!("deleted topic {topic}"));
     Ok(())
-}
-
-fn confirmed(topic: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        let text = format!("deleting topic {topic} loses its records: say --yes to do it unasked");
-        return Err(Failure::Usage(text));
-    }
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "delete topic {topic} and its records? [y/N] ");
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::Failed(format!("cannot read the answer: {error}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -333,7 +333,7 @@ fn unknown_to_the_tool(arguments: &[String]) -> Vec<String> {
         })
         .take_while(|word| !word.starts_with('-'))
         .take(match arguments.first().map(String::as_str) {
-            Some("topic" | "cluster") => 2,
+            Some("topic" | "group" | "cluster") => 2,
             _ => 1,
         })
         .collect();

@@ -16,7 +16,7 @@
 //! - [`abuse`]: idle, slow, lying and garbage connections.
 //! - [`shares`]: a share group drains a queue.
 //! - [`sick_store`]: a store that fails, hangs and is switched off.
-//! - [`tool`]: the command line for people.
+//! - [`tool`], [`group_tool`]: the command line for people.
 //! - [`transactions`]: all of a transaction or nothing of it, through a real client.
 
 #![allow(
@@ -36,6 +36,7 @@ mod cluster;
 mod codecs;
 mod connect;
 mod fsck;
+mod group_tool;
 mod groups;
 mod journal;
 mod kill;

@@ -365,7 +365,7 @@ impl<'a> Consumer<'a> {
 }
 
 impl Isolation {
-    const fn level(self) -> i8 {
+    pub(crate) const fn level(self) -> i8 {
         match self {
             Self::Uncommitted => 0,
             Self::Committed => 1,

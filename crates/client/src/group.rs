@@ -33,8 +33,8 @@ const SESSION_MS: i32 = 30_000;
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// The newest versions that name topics.
-const COMMIT_BY_NAME: i16 = 9;
-const FETCH_BY_NAME: i16 = 9;
+pub(crate) const COMMIT_BY_NAME: i16 = 9;
+pub(crate) const FETCH_BY_NAME: i16 = 9;
 
 /// A member that reads what the group assigns to it.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod connection;
 mod consumer;
 mod error;
 mod group;
+mod groups;
 mod partitioner;
 mod producer;
 mod quorum;
@@ -20,6 +21,10 @@ pub use connection::{Connection, Patience};
 pub use consumer::{Answer, Consumer, Isolation, ReadRecord, Start, list_offset};
 pub use error::ClientError;
 pub use group::{GroupConsumer, committed_offsets};
+pub use groups::{
+    GroupInfo, ListedGroup, MemberInfo, TopicPartition, commit_for, delete_group, delete_offsets,
+    describe_group, group_offsets, list_groups, list_offsets, share_group_offsets,
+};
 pub use partitioner::partition_of_key;
 pub use producer::{Producer, ProducerOptions, Sent, new_producer_id, produce};
 pub use quorum::{BrokerInfo, ClusterInfo, QuorumInfo, ReplicaInfo};
