@@ -11,6 +11,7 @@ mod membership;
 mod offsets;
 mod offsets_by_id;
 mod quorum;
+mod quotas;
 mod shares;
 mod topics;
 mod transactions;
@@ -22,7 +23,7 @@ use crate::table::{Case, run};
 /// Which keys a test covers, and its cases.
 type Suite = (&'static [i16], fn() -> Vec<Case>);
 
-const SUITES: [Suite; 11] = [
+const SUITES: [Suite; 12] = [
     (admin::KEYS, admin::cases),
     (data::KEYS, data::cases),
     (topics::KEYS, topics::cases),
@@ -32,6 +33,7 @@ const SUITES: [Suite; 11] = [
     (cluster::KEYS, cluster::cases),
     (quorum::KEYS, quorum::cases),
     (consumers::KEYS, consumers::cases),
+    (quotas::KEYS, quotas::cases),
     (shares::KEYS, shares::cases),
     (transactions::KEYS, transactions::cases),
 ];
@@ -103,4 +105,9 @@ fn consumer_groups_of_the_newer_protocol_in_every_version() {
 #[test]
 fn share_groups_in_every_version() {
     run(&shares::cases(), shares::KEYS);
+}
+
+#[test]
+fn client_quotas_in_every_version() {
+    run(&quotas::cases(), quotas::KEYS);
 }
