@@ -238,7 +238,7 @@ def _():
     described = admin.describe_topics(TopicCollection([where]))[where].result(20)
     same(len(described.partitions), 3)
     try:
-        topic("topics")
+        done(admin.create_topics([NewTopic(where, 3, 1)]))
         raise AssertionError("made twice")
     except KafkaException as error:
         same(error.args[0].name(), "TOPIC_ALREADY_EXISTS")
