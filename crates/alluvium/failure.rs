@@ -16,6 +16,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What failed of many things, each in a line; no failure where nothing did.
+    pub(crate) fn unless_none(failures: &[String]) -> Result<(), Self> {
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::Failed(failures.join("\n")))
+        }
+    }
+
     /// Prints it; the code to exit with.
     #[allow(clippy::print_stderr, reason = "this is where a command's errors go")]
     pub(crate) fn report(&self) -> ExitCode {

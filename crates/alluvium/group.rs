@@ -134,10 +134,7 @@ async fn delete(client: &Client, groups: &[String], yes: bool) -> Result<(), Fai
             Err(error) => failures.push(error.to_string()),
         }
     }
-    match failures.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Failed(failures.join("\n"))),
-    }
+    Failure::unless_none(&failures)
 }
 
 async fn forget(client: &Client, group: &str, topics: &[String], yes: bool) -> Result<(), Failure> {

@@ -302,10 +302,7 @@ async fn delete(
             Err(error) => failures.push(error.to_string()),
         }
     }
-    match failures.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Failed(failures.join("\n"))),
-    }
+    Failure::unless_none(&failures)
 }
 
 async fn delete_one(client: &Client, topic: &str) -> Result<(), ClientError> {

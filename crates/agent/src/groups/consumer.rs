@@ -45,6 +45,9 @@ pub(crate) struct GroupChange {
     pub(crate) changed: Vec<ConsumerMember>,
 }
 
+/// Who has a partition, or is giving it up.
+type Owners = HashMap<(TopicId, PartitionIndex), Arc<str>>;
+
 /// A group with members, or with changes that are not yet durable.
 #[derive(Debug)]
 pub(crate) struct ConsumerGroup {
@@ -56,8 +59,7 @@ pub(crate) struct ConsumerGroup {
     members: BTreeMap<Arc<str>, Member>,
     /// Member ids by static instance id.
     instances: HashMap<Arc<str>, Arc<str>>,
-    /// Who has a partition, or is giving it up.
-    owners: HashMap<(TopicId, PartitionIndex), Arc<str>>,
+    owners: Owners,
     subscriptions: Subscriptions,
     bytes: usize,
     /// What has changed since the last [`Self::take_change`].
@@ -88,16 +90,16 @@ impl ConsumerGroup {
             writes: 0,
         };
         for member in record.members.values() {
-            group.count(&Member::restore(member));
+            let restored = Member::restore(member);
+            group.count(&restored);
+            group.subscriptions.add(member);
             let id: Arc<str> = member.member_id.as_str().into();
             if let Some(instance) = &member.instance_id {
                 group
                     .instances
                     .insert(instance.as_str().into(), Arc::clone(&id));
             }
-            group
-                .members
-                .insert(Arc::clone(&id), Member::restore(member));
+            group.members.insert(Arc::clone(&id), restored);
             group.renew_session(&id, env);
             group.watch_revocation(&id, env);
         }
@@ -111,7 +113,6 @@ impl ConsumerGroup {
 
     fn count(&mut self, member: &Member) {
         self.bytes += member.bytes();
-        self.subscriptions.add(&member.record);
         let id: Arc<str> = member.record.member_id.as_str().into();
         for (topic, partition) in held(&member.record) {
             self.owners.insert((topic, partition), Arc::clone(&id));
@@ -120,31 +121,33 @@ impl ConsumerGroup {
 
     fn uncount(&mut self, member: &Member) {
         self.bytes = self.bytes.saturating_sub(member.bytes());
-        self.subscriptions.remove(&member.record);
         for place in held(&member.record) {
             self.owners.remove(&place);
         }
     }
 
-    /// Changes a member, keeping what is known over members right. Says whether it has changed.
-    fn update(&mut self, id: &str, change: impl FnOnce(&mut Member)) -> bool {
+    /// Changes a member, keeping what is known over members right. `change` sees who has a partition, as
+    /// if this member had none.
+    fn update(&mut self, id: &str, change: impl FnOnce(&mut Member, &Owners)) {
         let Some((id, before)) = self.members.remove_entry(id) else {
-            return false;
+            return;
         };
         self.uncount(&before);
         let mut member = before.clone();
-        change(&mut member);
+        change(&mut member, &self.owners);
         self.count(&member);
-        let has_changed = member.record != before.record;
-        if has_changed {
+        // In this order what stays is not forgotten in between, with the topics that it matched.
+        self.subscriptions.add(&member.record);
+        self.subscriptions.remove(&before.record);
+        if member.record != before.record {
             self.changed.insert(Arc::clone(&id));
         }
         self.members.insert(id, member);
-        has_changed
     }
 
     fn insert(&mut self, id: Arc<str>, member: Member) {
         self.count(&member);
+        self.subscriptions.add(&member.record);
         if let Some(instance) = &member.record.instance_id {
             self.instances
                 .insert(instance.as_str().into(), Arc::clone(&id));
@@ -158,6 +161,7 @@ impl ConsumerGroup {
     fn remove(&mut self, id: &str, env: &mut Env<'_>) -> Option<Member> {
         let (id, member) = self.members.remove_entry(id)?;
         self.uncount(&member);
+        self.subscriptions.remove(&member.record);
         if let Some(instance) = &member.record.instance_id
             && self.instances.get(instance.as_str()) == Some(&id)
         {

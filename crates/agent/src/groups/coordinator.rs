@@ -18,7 +18,6 @@ use alluvium_types::hash::HashSet;
 use alluvium_types::{ErrorCode, Millis};
 use tracing::warn;
 
-#[cfg(test)]
 pub(crate) use self::forgetting::Forgotten;
 pub(crate) use self::forgetting::sort as sort_forgotten;
 pub(crate) use self::remembered::{Durable, Remembered};

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_metadata::{Group, State};
-use alluvium_types::{AgentId, Millis, PartitionIndex, TopicPartition};
+use alluvium_types::{AgentId, Millis, TopicPartition};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::Shared;
-use super::coordinator;
+use super::coordinator::Forgotten;
 use super::member::Waiter;
 use crate::topics::Topics;
 
@@ -27,8 +27,8 @@ const MINUTE: Millis = 60_000;
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     Nothing,
-    /// By topic name, unless members read the topic.
-    Offsets(Vec<(String, Vec<PartitionIndex>)>),
+    /// Unless members read the topic.
+    Offsets(Vec<Forgotten>),
     /// The whole group.
     Group,
 }
@@ -53,14 +53,17 @@ fn due(state: &State, group: &Group, now: Millis, retention: Millis) -> Due {
     if !has_members && old.len() == group.offsets.len() {
         return Due::Group;
     }
-    let mut topics: Vec<(String, Vec<PartitionIndex>)> = Vec::new();
+    let mut topics: Vec<Forgotten> = Vec::new();
     for place in old {
         let Some(topic) = state.topic(place.topic) else {
             continue;
         };
         match topics.last_mut() {
-            Some((name, partitions)) if *name == topic.name => partitions.push(place.partition),
-            _ => topics.push((topic.name.clone(), vec![place.partition])),
+            Some(last) if last.topic == topic.name => last.partitions.push(place),
+            _ => topics.push(Forgotten {
+                topic: topic.name.clone(),
+                partitions: vec![place],
+            }),
         }
     }
     if topics.is_empty() {
@@ -116,18 +119,14 @@ impl Shared {
                     info!(group = id, %code, "a group that nobody uses is forgotten");
                 }
                 Due::Offsets(topics) => {
-                    let count: usize = topics.iter().map(|(_, of)| of.len()).sum();
-                    let (_, known) = self
-                        .metadata
-                        .read(|state| coordinator::sort_forgotten(state, topics));
-                    let known = known.into_iter().map(|(_, known)| known).collect();
+                    let count: usize = topics.iter().map(|it| it.partitions.len()).sum();
                     let (waiter, answer) = Waiter::new();
                     let queued = self.on(&id, false, |coordinator, _| {
                         if coordinator.is_emptied(&id) {
                             // Its last member has just left: its time begins now.
                             return Ok(Vec::new());
                         }
-                        coordinator.forget_offsets(&id, known, waiter, &self.metadata)
+                        coordinator.forget_offsets(&id, topics, waiter, &self.metadata)
                     });
                     if matches!(queued.await, Ok(Ok(_))) {
                         let _ = answer.await;

@@ -73,6 +73,21 @@ pub(super) struct Target<'a> {
     pub(super) unknown: fn(&str) -> String,
 }
 
+/// Has the quorum alter the settings of a resource.
+pub(super) async fn decide_on(
+    metadata: &Metadata,
+    target: ConfigTarget,
+    replace: bool,
+    changes: Vec<ConfigChange>,
+) -> Result<(), Refusal> {
+    let command = Command::AlterConfigs {
+        target,
+        replace,
+        changes,
+    };
+    decide(metadata, command).await.map(|_| ())
+}
+
 impl Topics {
     /// Alters a topic's settings; `replace` forgets those that are not named. Or only says whether
     /// it could be done.
@@ -99,19 +114,10 @@ impl Topics {
             let changes = self.check_topic_changes(state, &topic.configs, alterations, replace)?;
             Ok::<_, Refusal>((topic.id, changes))
         })?;
-        if !validate_only {
-            let target = ConfigTarget::Topic(topic);
-            decide(
-                metadata,
-                Command::AlterConfigs {
-                    target,
-                    replace,
-                    changes,
-                },
-            )
-            .await?;
+        if validate_only {
+            return Ok(());
         }
-        Ok(())
+        decide_on(metadata, ConfigTarget::Topic(topic), replace, changes).await
     }
 
     /// Alters the settings of the whole cluster (Kafka's dynamic broker defaults).
@@ -127,19 +133,10 @@ impl Topics {
     ) -> Result<(), Refusal> {
         let changes =
             metadata.read(|state| self.check_cluster_changes(state, alterations, replace))?;
-        if !validate_only {
-            let target = ConfigTarget::Cluster;
-            decide(
-                metadata,
-                Command::AlterConfigs {
-                    target,
-                    replace,
-                    changes,
-                },
-            )
-            .await?;
+        if validate_only {
+            return Ok(());
         }
-        Ok(())
+        decide_on(metadata, ConfigTarget::Cluster, replace, changes).await
     }
 
     /// Alters the settings of groups of an id, which need not exist.
@@ -164,15 +161,11 @@ impl Topics {
         }
         let changes =
             metadata.read(|state| self.check_group_changes(state, group, alterations, replace))?;
-        if !validate_only {
-            let command = Command::AlterConfigs {
-                target: ConfigTarget::Group(group.to_owned()),
-                replace,
-                changes,
-            };
-            decide(metadata, command).await?;
+        if validate_only {
+            return Ok(());
         }
-        Ok(())
+        let target = ConfigTarget::Group(group.to_owned());
+        decide_on(metadata, target, replace, changes).await
     }
 
     fn check_group_changes(

@@ -2,15 +2,15 @@
 //! Kafka, too, collects none without a reporter that takes them.
 
 use alluvium_cluster::Metadata;
-use alluvium_metadata::{Command, ConfigTarget, Refusal};
+use alluvium_metadata::{ConfigTarget, Refusal};
 use alluvium_types::ErrorCode;
 use regex::Regex;
 
-use super::alter::{Alteration, NAME_BYTES, Target};
+use super::alter::{Alteration, NAME_BYTES, Target, decide_on};
 use super::definition::{Definition, Rule, elements, int, list};
 use super::reasons::NO_CLIENT_METRICS;
 use super::settings::Values;
-use super::{Topics, decide, refuse};
+use super::{Topics, refuse};
 
 /// The table, by name.
 pub const CLIENT_METRICS_CONFIGS: &[Definition] = &[
@@ -75,15 +75,11 @@ impl Topics {
         elements(patterns)
             .try_for_each(check_match)
             .map_err(|message| refuse(ErrorCode::InvalidConfig, message))?;
-        if !validate_only {
-            let command = Command::AlterConfigs {
-                target: ConfigTarget::ClientMetrics(name.to_owned()),
-                replace,
-                changes,
-            };
-            decide(metadata, command).await?;
+        if validate_only {
+            return Ok(());
         }
-        Ok(())
+        let target = ConfigTarget::ClientMetrics(name.to_owned());
+        decide_on(metadata, target, replace, changes).await
     }
 }
 

@@ -21,7 +21,6 @@ use super::super::group::{Env, Group};
 use super::super::request::{Heartbeat, JoinGroup, Joined, SyncGroup, Synced};
 use super::ConsumerGroup;
 use super::member::{Member, each, has};
-use super::request::JOINS;
 use super::subscription::Catalog;
 
 /// The newest version in which assignments are written.
@@ -32,16 +31,22 @@ const WITH_GENERATION: i16 = 2;
 
 /// What a member says in the metadata of its protocols.
 #[derive(Debug)]
-struct Subscription {
-    topics: BTreeSet<String>,
+pub(crate) struct Subscription {
+    pub(crate) topics: BTreeSet<String>,
     owned: Vec<(String, Vec<PartitionIndex>)>,
     generation: i32,
     rack: Option<String>,
     version: i16,
 }
 
+/// What a member says with its first protocol.
 fn read(protocols: &[(String, Bytes)]) -> Option<Subscription> {
     let (_, metadata) = protocols.first()?;
+    subscription(metadata)
+}
+
+/// A subscription as consumers write it.
+pub(crate) fn subscription(metadata: &Bytes) -> Option<Subscription> {
     let limits = DecodeLimits::default();
     let (version, said) = decode_consumer_protocol_subscription(metadata.clone(), limits).ok()?;
     let owned = said.owned_partitions.into_iter();
@@ -215,7 +220,7 @@ impl ConsumerGroup {
         let is_new = self.enter_classic(env, &request, &id)?;
         let mut is_other = false;
         let member_topics = said.topics.clone();
-        self.update(&id, |member| {
+        self.update(&id, |member, _| {
             let record = &mut member.record;
             is_other = record.topics != member_topics;
             record.topics = member_topics;
@@ -274,13 +279,7 @@ impl ConsumerGroup {
             if !request.member_id.is_empty() {
                 return Err((ErrorCode::FencedInstanceId, request.member_id.clone()));
             }
-            if let Some(mut member) = self.remove(&former, env) {
-                info!(group = %self.id, %former, member = %id, "static member was restarted");
-                member.record.member_id = id.to_string();
-                member.record.epoch = JOINS;
-                member.record.previous_epoch = JOINS;
-                member.record.revoking.clear();
-                self.insert(Arc::clone(id), member);
+            if self.replace(env, &former, id) {
                 return Ok(false);
             }
         }
@@ -288,13 +287,7 @@ impl ConsumerGroup {
             return Ok(false);
         }
         info!(group = %self.id, member = %id, "a member joins by the classic protocol");
-        let record = ConsumerMember {
-            member_id: id.to_string(),
-            instance_id: request.instance_id.clone(),
-            ..ConsumerMember::default()
-        };
-        let target = Partitions::new();
-        self.insert(Arc::clone(id), Member { record, target });
+        self.add(id, request.instance_id.clone());
         Ok(true)
     }
 

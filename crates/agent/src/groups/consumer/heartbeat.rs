@@ -42,9 +42,10 @@ impl ConsumerGroup {
         let id: Arc<str> = beat.member_id.as_str().into();
         let revoked = self.members.get(&id).map(|it| it.record.revoking.clone());
         let is_new = self.enter(env, beat, &id);
-        let wanted = self.members.get(&id).map(|it| wish(&it.record));
-        self.update(&id, |member| take_news(&mut member.record, beat));
-        let is_other = self.members.get(&id).map(|it| wish(&it.record)) != wanted;
+        let mut is_other = false;
+        self.update(&id, |member, _| {
+            is_other = take_news(&mut member.record, beat)
+        });
         self.renew_session(&id, env);
         let topics_changed = self.subscriptions.look(catalog, env.now);
         if is_new || is_other || topics_changed {
@@ -71,23 +72,14 @@ impl ConsumerGroup {
     /// Takes a member a step towards its target. Says whether what it may read has changed.
     pub(super) fn lead(&mut self, id: &Arc<str>, owned: Option<&Partitions>) -> bool {
         let epoch = self.target_epoch;
-        // Seen without its own partitions, while it is changed.
-        let before = self.members.get(id).map(|it| it.record.assigned.clone());
-        let Some((id, was)) = self.members.remove_entry(id) else {
-            return false;
-        };
-        self.uncount(&was);
-        let mut member = was.clone();
-        let owners = &self.owners;
-        member.step(epoch, owned, |topic, partition| {
-            !owners.contains_key(&(topic, partition))
+        let mut has_moved = false;
+        self.update(id, |member, owners| {
+            let before = member.record.assigned.clone();
+            member.step(epoch, owned, |topic, partition| {
+                !owners.contains_key(&(topic, partition))
+            });
+            has_moved = member.record.assigned != before;
         });
-        self.count(&member);
-        if member.record != was.record {
-            self.changed.insert(Arc::clone(&id));
-        }
-        let has_moved = before.as_ref() != Some(&member.record.assigned);
-        self.members.insert(id, member);
         has_moved
     }
 
@@ -172,25 +164,12 @@ impl ConsumerGroup {
             .and_then(|instance| self.instances.get(instance))
             .cloned();
         match former.filter(|former| former != id) {
-            Some(former) => {
-                let Some(mut member) = self.remove(&former, env) else {
-                    return true;
-                };
-                info!(group = %self.id, %former, member = %id, "static member was restarted");
-                member.record.member_id = id.to_string();
-                member.record.epoch = JOINS;
-                member.record.previous_epoch = JOINS;
-                member.record.revoking.clear();
-                self.insert(Arc::clone(id), member);
-                false
-            }
+            Some(former) => !self.replace(env, &former, id),
             None if self.members.contains_key(id) => {
                 // It begins anew, with nothing.
-                self.update(id, |member| {
+                self.update(id, |member, _| {
                     member.record.instance_id.clone_from(&beat.instance_id);
-                    member.record.epoch = JOINS;
-                    member.record.previous_epoch = JOINS;
-                    member.record.revoking.clear();
+                    member.begin_anew();
                 });
                 self.instances.retain(|_, known| known != id);
                 if let Some(instance) = beat.instance_id.as_deref() {
@@ -200,19 +179,33 @@ impl ConsumerGroup {
             }
             None => {
                 info!(group = %self.id, member = %id, "a member joins");
-                let record = ConsumerMember {
-                    member_id: id.to_string(),
-                    instance_id: beat.instance_id.clone(),
-                    ..ConsumerMember::default()
-                };
-                let member = Member {
-                    record,
-                    target: Partitions::new(),
-                };
-                self.insert(Arc::clone(id), member);
+                self.add(id, beat.instance_id.clone());
                 true
             }
         }
+    }
+
+    /// Adds a member that has nothing yet.
+    pub(super) fn add(&mut self, id: &Arc<str>, instance_id: Option<String>) {
+        let record = ConsumerMember {
+            member_id: id.to_string(),
+            instance_id,
+            ..ConsumerMember::default()
+        };
+        let target = Partitions::new();
+        self.insert(Arc::clone(id), Member { record, target });
+    }
+
+    /// A static member that was restarted takes the place of its former self. Says whether there was one.
+    pub(super) fn replace(&mut self, env: &mut Env<'_>, former: &str, id: &Arc<str>) -> bool {
+        let Some(mut member) = self.remove(former, env) else {
+            return false;
+        };
+        info!(group = %self.id, former, member = %id, "static member was restarted");
+        member.record.member_id = id.to_string();
+        member.begin_anew();
+        self.insert(Arc::clone(id), member);
+        true
     }
 
     fn leave(&mut self, env: &mut Env<'_>, beat: &ConsumerHeartbeat) -> ConsumerAnswer {
@@ -230,7 +223,7 @@ impl ConsumerGroup {
             return unknown(&format!("member {id}"));
         }
         if beat.epoch == LEAVES_FOR_A_WHILE {
-            self.update(id, |member| member.record.epoch = LEAVES_FOR_A_WHILE);
+            self.update(id, |member, _| member.record.epoch = LEAVES_FOR_A_WHILE);
         } else {
             info!(group = %self.id, member = id, "a member leaves");
             self.remove(id, env);
@@ -278,18 +271,8 @@ fn unknown<T>(who: &str) -> Result<T, ConsumerRefused> {
     )
 }
 
-/// What decides about a member's target.
-fn wish(record: &ConsumerMember) -> impl PartialEq + use<> {
-    (
-        record.topics.clone(),
-        record.pattern.clone(),
-        record.assignor.clone(),
-        record.instance_id.clone(),
-    )
-}
-
-/// Notes what a member says of itself.
-fn take_news(record: &mut ConsumerMember, beat: &ConsumerHeartbeat) {
+/// Notes what a member says of itself. Says whether it wants anything else than before.
+fn take_news(record: &mut ConsumerMember, beat: &ConsumerHeartbeat) -> bool {
     record.client_id.clone_from(&beat.client_id);
     record.client_host.clone_from(&beat.client_host);
     if beat.rack.is_some() {
@@ -298,13 +281,21 @@ fn take_news(record: &mut ConsumerMember, beat: &ConsumerHeartbeat) {
     if let Some(timeout) = beat.rebalance_timeout {
         record.rebalance_timeout = timeout;
     }
-    if let Some(topics) = &beat.topics {
+    let mut is_other = false;
+    if let Some(topics) = &beat.topics
+        && *topics != record.topics
+    {
         record.topics.clone_from(topics);
+        is_other = true;
     }
     if let Some(pattern) = &beat.pattern {
-        record.pattern = Some(pattern.clone()).filter(|it| !it.is_empty());
+        let pattern = Some(pattern.clone()).filter(|it| !it.is_empty());
+        is_other |= pattern != record.pattern;
+        record.pattern = pattern;
     }
     if beat.assignor.is_some() {
+        is_other |= beat.assignor != record.assignor;
         record.assignor.clone_from(&beat.assignor);
     }
+    is_other
 }

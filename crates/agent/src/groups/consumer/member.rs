@@ -7,6 +7,7 @@ use alluvium_metadata::{ConsumerMember, Partitions};
 use alluvium_types::{PartitionIndex, TopicId};
 
 use super::super::settings::ENTRY_BYTES;
+use super::request::JOINS;
 
 /// Bytes that a partition takes in memory, about.
 const PARTITION_BYTES: usize = 32;
@@ -31,6 +32,13 @@ impl Member {
             record: record.clone(),
             target,
         }
+    }
+
+    /// It begins anew: whatever it had, it does not use any more.
+    pub(crate) fn begin_anew(&mut self) {
+        self.record.epoch = JOINS;
+        self.record.previous_epoch = JOINS;
+        self.record.revoking.clear();
     }
 
     /// Whether it has reached its target, made for `epoch`.

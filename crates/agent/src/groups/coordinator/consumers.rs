@@ -102,7 +102,8 @@ impl Coordinator {
         }
     }
 
-    /// A member of a consumer group joins, lives on or leaves (KIP-848).
+    /// A member of a consumer group joins, lives on or leaves (KIP-848). The request was checked
+    /// ([`ConsumerHeartbeat::check`]).
     pub(crate) fn consumer_heartbeat(
         &mut self,
         now: Millis,
@@ -114,10 +115,7 @@ impl Coordinator {
         if self.closed {
             return waiter.answer(Err(ErrorCode::CoordinatorNotAvailable.into()));
         }
-        let checked = beat
-            .check(&self.settings.offered())
-            .and_then(|()| self.enter_protocol(now, beat, durable, catalog));
-        if let Err(refused) = checked {
+        if let Err(refused) = self.enter_protocol(now, beat, durable, catalog) {
             return waiter.answer(Err(refused));
         }
         let answer = self.with_consumers(now, &beat.group, |group, env| {

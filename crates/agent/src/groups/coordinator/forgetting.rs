@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 
 use alluvium_metadata::State;
-use alluvium_protocol::messages::{DecodeLimits, decode_consumer_protocol_subscription};
 use alluvium_types::{ErrorCode, TopicPartition};
-use bytes::Bytes;
 
 use super::{CONSUMER, Coordinator, Durable};
+use crate::groups::consumer::classic::subscription;
 use crate::groups::group::{Group, Phase};
 use crate::groups::member::{Member, Waiter};
 use crate::groups::work::Work;
 
 /// Offsets of one topic that a group is to forget.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten {
     /// Its name.
     pub(crate) topic: String,
@@ -115,19 +114,13 @@ fn subscriptions(group: &Group) -> Result<Subscribed, ErrorCode> {
 }
 
 /// The topics of a member's subscription: that for the group's assignor, else the first one.
-fn topics_of(group: &Group, member: &Member) -> Option<Vec<String>> {
+fn topics_of(group: &Group, member: &Member) -> Option<BTreeSet<String>> {
     let chosen = member
         .protocols
         .iter()
         .find(|(name, _)| Some(name) == group.protocol.as_ref());
-    let (_, subscription) = chosen.or_else(|| member.protocols.first())?;
-    parse(subscription.clone())
-}
-
-fn parse(subscription: Bytes) -> Option<Vec<String>> {
-    let (_, read) =
-        decode_consumer_protocol_subscription(subscription, DecodeLimits::default()).ok()?;
-    Some(read.topics.iter().map(ToString::to_string).collect())
+    let (_, said) = chosen.or_else(|| member.protocols.first())?;
+    subscription(said).map(|said| said.topics)
 }
 
 /// What of a request can be forgotten, with its place in the request, and a code for every topic:

@@ -18,6 +18,9 @@ const IDEMPOTENT_WRITE: i32 = 1 << 12;
 pub(crate) const TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
+/// Everything that can be done to a group.
+pub(crate) const GROUP: i32 = READ | DELETE | DESCRIBE;
+
 /// Everything that can be done to a cluster.
 pub(crate) const CLUSTER: i32 = CREATE
     | ALTER

@@ -13,13 +13,7 @@ use alluvium_protocol::messages::{
 use alluvium_types::ErrorCode;
 use tracing::debug;
 
-use super::RequestContext;
-
-/// Read, delete and describe, as bits of Kafka's access control operations (KIP-430).
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
-
-/// "Not asked for".
-const NO_OPERATIONS: i32 = i32::MIN;
+use super::{RequestContext, authorized_operations};
 
 /// Groups for which room is made beforehand.
 const GROUPS: usize = 1000;
@@ -33,9 +27,9 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = if request.include_authorized_operations {
-        ALL_OPERATIONS
+        authorized_operations::GROUP
     } else {
-        NO_OPERATIONS
+        authorized_operations::NOT_ASKED
     };
     let mut groups = Vec::with_capacity(request.group_ids.len().min(GROUPS));
     for group in request.group_ids {
@@ -69,7 +63,7 @@ fn refused(group: StrBytes, code: ErrorCode) -> DescribedGroup {
         error_code: code.code(),
         error_message: Some(why.into()),
         group_id: group,
-        authorized_operations: NO_OPERATIONS,
+        authorized_operations: authorized_operations::NOT_ASKED,
     })
 }
 
@@ -150,7 +144,12 @@ mod tests {
                 assignor: "uniform",
                 members: vec![(it.clone(), Partitions::new())],
             };
-            let known = describe(&State::new(), "g".into(), NO_OPERATIONS, description);
+            let known = describe(
+                &State::new(),
+                "g".into(),
+                authorized_operations::NOT_ASKED,
+                description,
+            );
             assert_eq!(known.group_state.as_str(), "Reconciling");
             let missing = refused("g".into(), ErrorCode::GroupIdNotFound);
             let groups = vec![known, missing];

@@ -8,23 +8,21 @@ use alluvium_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse,
 use alluvium_types::ErrorCode;
 use tracing::debug;
 
-use super::RequestContext;
-
-/// Read, delete and describe, as bits of Kafka's access control operations (KIP-430).
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+use super::{RequestContext, authorized_operations};
 
 /// Groups for which room is made beforehand.
 const GROUPS: usize = 1000;
-
-/// "Not asked for".
-const NO_OPERATIONS: i32 = i32::MIN;
 
 pub(crate) async fn handle(
     context: &RequestContext,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let asked = request.include_authorized_operations && context.version >= 3;
-    let operations = if asked { ALL_OPERATIONS } else { NO_OPERATIONS };
+    let operations = if asked {
+        authorized_operations::GROUP
+    } else {
+        authorized_operations::NOT_ASKED
+    };
     let mut groups = Vec::with_capacity(request.groups.len().min(GROUPS));
     for group in request.groups {
         let client = &context.client_host;
@@ -40,7 +38,7 @@ pub(crate) async fn handle(
                 message!(DescribedGroup {
                     error_code: code.code(),
                     group_id: group,
-                    authorized_operations: NO_OPERATIONS,
+                    authorized_operations: authorized_operations::NOT_ASKED,
                 })
             }
         });
@@ -105,7 +103,7 @@ mod tests {
     #[test]
     fn an_unknown_group_is_dead_or_not_found_depending_on_the_version() {
         for version in 0..=6 {
-            let group = describe(version, "g".into(), NO_OPERATIONS, None);
+            let group = describe(version, "g".into(), authorized_operations::NOT_ASKED, None);
             let code = if version >= 6 {
                 ErrorCode::GroupIdNotFound
             } else {
@@ -137,9 +135,9 @@ mod tests {
         };
         for version in 0..=6 {
             let operations = if version >= 3 {
-                ALL_OPERATIONS
+                authorized_operations::GROUP
             } else {
-                NO_OPERATIONS
+                authorized_operations::NOT_ASKED
             };
             let group = describe(version, "g".into(), operations, Some(description.clone()));
             encode(

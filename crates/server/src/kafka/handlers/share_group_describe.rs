@@ -11,22 +11,16 @@ use alluvium_protocol::messages::{
 };
 use tracing::debug;
 
-use super::RequestContext;
-
-/// Read, delete and describe, as bits of Kafka's access control operations (KIP-430).
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
-
-/// "Not asked for".
-const NO_OPERATIONS: i32 = i32::MIN;
+use super::{RequestContext, authorized_operations};
 
 pub(crate) async fn handle(
     context: &RequestContext,
     request: ShareGroupDescribeRequest,
 ) -> ShareGroupDescribeResponse {
     let operations = if request.include_authorized_operations {
-        ALL_OPERATIONS
+        authorized_operations::GROUP
     } else {
-        NO_OPERATIONS
+        authorized_operations::NOT_ASKED
     };
     let _ = context.agent.current().await;
     let groups = request
@@ -67,7 +61,7 @@ fn describe(context: &RequestContext, group: StrBytes, operations: i32) -> Descr
                 error_message: Some(format!("{}: share group {group}", code.name()).into()),
                 group_id: group,
                 group_state: "Dead".into(),
-                authorized_operations: NO_OPERATIONS,
+                authorized_operations: authorized_operations::NOT_ASKED,
             })
         }
     }
